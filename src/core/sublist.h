@@ -1,0 +1,80 @@
+/* sublist.h - subject -> who wants it, on one shard: own subscriptions and the interest of other shards.
+ *
+ * Literal subjects sit in a hash map, wildcards in a token trie; results of matching are cached and
+ * invalidated per affected subject (docs/sharding.md, "The match cache"). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ringbus/mem.h"
+#include "ringbus/slice.h"
+
+struct rb_sublist;
+struct rb_sub_node;
+
+/** Embedded in a subscription by its owner. */
+struct rb_sub_ref {
+    struct rb_sub_node *node;
+    uint32_t index; /* in the node's (or its group's) array */
+};
+
+/** Interest of other shards in one queue name. */
+struct rb_remote_weight {
+    uint32_t shard, weight;
+};
+
+struct rb_match_group {
+    struct rb_slice queue;     /* borrowed from the sublist */
+    struct rb_sub_ref **subs;  /* local members */
+    uint32_t sub_count;
+    struct rb_remote_weight *remotes;
+    uint32_t remote_count;
+    uint32_t weight;           /* local members plus remote weights */
+};
+
+/** Valid until the next change of the sublist or the next match. */
+struct rb_match {
+    struct rb_sub_ref **plain;
+    uint32_t plain_count;
+    uint32_t group_count;
+    struct rb_match_group *groups;
+    uint64_t remote_plain; /* shards with a plain subscription that matches */
+};
+
+/** What a change means for the other shards: tell them when `tell` is set. */
+struct rb_interest_change {
+    bool tell;       /* plain: first came or last went; queue: the weight changed */
+    uint32_t weight; /* local members now (plain: 1 or 0) */
+};
+
+RB_MUST_CHECK enum rb_err rb_sublist_create(struct rb_budget *budget, uint32_t shard_count,
+                                            struct rb_sublist **ret_sublist);
+void rb_sublist_destroy(struct rb_sublist *sublist);
+
+/** `subject` must be valid (rb_subject_valid_sub); `queue` empty for a plain one. RB_ERR_MEMORY. */
+RB_MUST_CHECK enum rb_err rb_sublist_add(struct rb_sublist *sublist, struct rb_slice subject,
+                                         struct rb_slice queue, struct rb_sub_ref *ref,
+                                         struct rb_interest_change *ret_change);
+/** Subject and queue of a subscription that is in the list; borrowed until it is removed. */
+struct rb_slice rb_sublist_subject(const struct rb_sub_ref *ref);
+struct rb_slice rb_sublist_queue(const struct rb_sub_ref *ref);
+/** The slices of subject and queue stay readable in *ret_ until the next call on the sublist. */
+void rb_sublist_remove(struct rb_sublist *sublist, struct rb_sub_ref *ref,
+                       struct rb_interest_change *ret_change);
+/** Sets what `shard` wants: weight 0 withdraws. Plain interest has weight 1. RB_ERR_MEMORY. */
+RB_MUST_CHECK enum rb_err rb_sublist_remote(struct rb_sublist *sublist, struct rb_slice subject,
+                                            struct rb_slice queue, uint32_t shard, uint32_t weight);
+/** Who gets a message on literal `subject`. */
+const struct rb_match *rb_sublist_match(struct rb_sublist *sublist, struct rb_slice subject);
+
+/** Counts for monitoring and checks. */
+struct rb_sublist_stats {
+    uint64_t sub_count, node_count, insert_count, remove_count, match_count, cache_hit_count, cache_count;
+};
+void rb_sublist_stats(const struct rb_sublist *sublist, struct rb_sublist_stats *ret_stats);
+
+/** Visits every (subject, queue): local members and the remote weight of each shard. For checkers. */
+typedef void (*rb_sublist_visit)(void *ctx, struct rb_slice subject, struct rb_slice queue,
+                                 uint32_t local, const uint32_t *remote_weight);
+void rb_sublist_each(const struct rb_sublist *sublist, rb_sublist_visit visit, void *ctx);

@@ -1,0 +1,61 @@
+/* mailbox.h - messages between shards: blocks of records over SPSC rings, one pair of rings per
+ * ordered pair of shards (docs/sharding.md).
+ *
+ *   producer: current block --publish--> [mail ring] --> consumer reads records
+ *   producer <----------------------- [return ring] <--- consumer gives the block back
+ *
+ * 1. At most RB_MAIL_BLOCKS_MAX blocks of one pair are out; a producer without a block has no room and
+ *    stops reading the sockets that feed it.
+ * 2. A record never spans blocks; one larger than a block gets a block of its own size.
+ * 3. Blocks belong to the producer; the consumer only reads and returns.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/spsc.h"
+#include "ringbus/bounds.h"
+#include "ringbus/mem.h"
+#include "ringbus/slice.h"
+
+struct rb_mail_block {
+    uint32_t cap, len;
+    uint8_t data[];
+};
+
+struct rb_mail_pair {
+    struct rb_spsc mail, back;
+    /* producer's: */
+    struct rb_mail_block *current, *spare;
+    uint32_t out_count;
+};
+
+/** One per shard, shared: consumers sleep and wake here. */
+struct rb_mail_bell {
+    _Alignas(64) _Atomic uint32_t sleeping;
+};
+
+struct rb_mail {
+    struct rb_mail_pair *pairs; /* [from * count + to] */
+    struct rb_mail_bell *bells; /* [shard] */
+    uint32_t count;
+};
+
+RB_MUST_CHECK enum rb_err rb_mail_init(struct rb_mail *mail, uint32_t shard_count);
+/** Frees every block, also those under way. No shard runs any more. */
+void rb_mail_deinit(struct rb_mail *mail);
+
+/** Producer `from`: room for one record of at most a block, plus `spare_blocks` blocks more. */
+bool rb_mail_room(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t spare_blocks);
+/** Producer: `len` bytes to be written at once, seen by the consumer after rb_mail_publish. NULL without room or memory. */
+uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t len);
+/** Producer, end of turn: hands the current block over. True when the consumer slept and must be woken. */
+bool rb_mail_publish(struct rb_mail *mail, uint32_t from, uint32_t to);
+/** Consumer: next block from `from`, NULL when none. Give it back with rb_mail_return. */
+struct rb_mail_block *rb_mail_take(struct rb_mail *mail, uint32_t from, uint32_t to);
+void rb_mail_return(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_mail_block *block);
+/** Consumer: announces sleep; false (and awake) when mail is there already. */
+bool rb_mail_sleep(struct rb_mail *mail, uint32_t self);
+void rb_mail_awake(struct rb_mail *mail, uint32_t self);

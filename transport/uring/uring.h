@@ -1,0 +1,26 @@
+/* uring.h - transport driver over io_uring (docs/transport.md). */
+#pragma once
+
+#include "ringbus/env.h"
+#include "ringbus/log.h"
+#include "ringbus/mem.h"
+#include "ringbus/ring.h"
+#include "ringbus/transport.h"
+
+/** The transports of one node: who may hand connections to whom. One per node, shared by its shards' transports;
+ *  all members join before the first listen. */
+struct rb_uring_group;
+RB_MUST_CHECK enum rb_err rb_uring_group_create(uint32_t member_count, struct rb_uring_group **ret_group);
+void rb_uring_group_destroy(struct rb_uring_group *group);
+
+struct rb_uring_options {
+    struct rb_ring *ring; /* the shard's; lives longer than the transport */
+    struct rb_uring_group *group;
+    uint32_t index;           /* in the group */
+    struct rb_budget *budget; /* for connection slots */
+    uint32_t recv_buffers;    /* provided buffers of RB_RECV_BYTES; a power of two; 0: default */
+};
+
+/** On the shard's thread. */
+RB_MUST_CHECK enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
+                                                    struct rb_transport **ret_transport);
