@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "ringbus/check.h"
 #include "ringbus/mem.h"
 #include "ringbus/slice.h"
 
@@ -26,7 +27,7 @@ struct rb_bufpool {
     uint32_t free_count[RB_BUF_CLASSES];
     uint32_t free_count_max[RB_BUF_CLASSES]; /* above it a released block goes to the allocator */
     uint64_t used_count;                     /* blocks held by anybody */
-    uint64_t used_bytes;
+    uint64_t used_bytes;                     /* their `cap`s */
 };
 
 void rb_bufpool_init(struct rb_bufpool *pool, struct rb_budget *budget);
@@ -35,17 +36,20 @@ void rb_bufpool_deinit(struct rb_bufpool *pool);
 /** Frees cached blocks beyond `keep_bytes` in all; called when a shard goes idle. */
 void rb_bufpool_trim(struct rb_bufpool *pool, uint64_t keep_bytes);
 
-/** One count, len 0, cap >= `cap_min`. NULL when the budget is spent. */
+/** One count, len 0, cap >= `cap_min`. NULL when the budget is spent, the cached blocks given up for it. */
 struct rb_buf *rb_buf_acquire(struct rb_bufpool *pool, uint32_t cap_min);
-void rb_buf_free(struct rb_buf *buf); /* only for rb_buf_release */
+/** Takes a block whose last count has gone; for rb_buf_release only. */
+void rb_buf_free(struct rb_buf *buf);
 
 static inline void rb_buf_hold(struct rb_buf *buf)
 {
+    rb_assert_slow(buf->ref_count > 0);
     buf->ref_count++;
 }
 
 static inline void rb_buf_release(struct rb_buf *buf)
 {
+    rb_assert_slow(buf->ref_count > 0);
     if (--buf->ref_count == 0) {
         rb_buf_free(buf);
     }

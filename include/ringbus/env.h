@@ -16,8 +16,23 @@ struct rb_env {
 void rb_env_init_system(struct rb_env *env);
 /** Seeds the generator; equal seeds give equal sequences. */
 void rb_env_seed(struct rb_env *env, uint64_t seed);
-/** Fast, not for secrets. */
-uint64_t rb_env_random(struct rb_env *env);
+
+/** Fast, not for secrets. Source: Blackman and Vigna, xoshiro256**. */
+static inline uint64_t rb_env_random(struct rb_env *env)
+{
+    uint64_t *s = env->random_state;
+    uint64_t scaled = s[1] * 5;
+    uint64_t result = (scaled << 7 | scaled >> 57) * 9;
+    uint64_t shifted = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= shifted;
+    s[3] = s[3] << 45 | s[3] >> 19;
+    return result;
+}
+
 /** Uniform in [0, bound); bound > 0. */
 uint32_t rb_env_below(struct rb_env *env, uint32_t bound);
 

@@ -27,6 +27,8 @@ static inline bool rb_log_enabled(const struct rb_log *log, enum rb_log_level le
     return level <= RB_LOG_INF || (level == RB_LOG_DBG ? log->debug : log->trace);
 }
 
+/** Prints nothing when `level` is off. A line longer than RB_LOG_LINE_MAX is cut. Keeps errno. */
+#define RB_LOG_LINE_MAX 65536
 __attribute__((format(printf, 3, 4))) void rb_log_line(struct rb_log *log, enum rb_log_level level,
                                                        const char *format, ...);
 

@@ -51,7 +51,7 @@ struct rb_reader {
 
 static inline struct rb_reader rb_reader_over(struct rb_slice s)
 {
-    return (struct rb_reader){ s.ptr, s.ptr + s.len, true };
+    return (struct rb_reader){ s.ptr, s.len == 0 ? s.ptr : s.ptr + s.len, true };
 }
 
 uint8_t rb_read_u8(struct rb_reader *reader);
@@ -75,7 +75,7 @@ struct rb_writer {
 static inline struct rb_writer rb_writer_over(void *ptr, size_t len)
 {
     uint8_t *begin = (uint8_t *)ptr;
-    return (struct rb_writer){ begin, begin, begin + len, true };
+    return (struct rb_writer){ begin, begin, len == 0 ? begin : begin + len, true };
 }
 
 void rb_write_u8(struct rb_writer *writer, uint8_t value);
@@ -96,6 +96,7 @@ size_t rb_format_decimal(uint8_t *out, uint64_t value);
 
 /**
  * Formats `s` like Go's %q without the outer quotes into `out` (control bytes, quotes, backslash and
- * invalid UTF-8 escaped). Returns the bytes written, at most `cap`; a text that does not fit is cut.
+ * invalid UTF-8 escaped, and the invisible or direction-changing code points of Unicode). Returns the
+ * bytes written, at most `cap`; a text that does not fit is cut, never inside a character or escape.
  */
 size_t rb_format_quoted(uint8_t *out, size_t cap, struct rb_slice s);

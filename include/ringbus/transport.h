@@ -54,7 +54,8 @@ enum rb_event_kind {
     RB_EVENT_CONNECTED, /* conn, peer, local */
     RB_EVENT_RECEIVED,  /* conn, bytes */
     RB_EVENT_SENT,      /* conn, err */
-    RB_EVENT_FAILED,    /* conn, err: RB_ERR_RESET is an orderly end of the stream as well */
+    RB_EVENT_FAILED,    /* conn, err: RB_OK when the peer ended its side in order (sends still work), */
+                        /* RB_ERR_RESET and others when the connection is broken */
     RB_EVENT_CLOSED,    /* conn */
     RB_EVENT_ACCEPT_FAILED, /* listener, err: RB_ERR_LIMIT when descriptors are used up */
 };

@@ -36,6 +36,19 @@ static inline void rb_list_remove(struct rb_list *item)
     item->prev = item->next = item;
 }
 
+/** Moves every item of `from` behind those of `list`; `from` is empty afterwards. */
+static inline void rb_list_splice(struct rb_list *list, struct rb_list *from)
+{
+    if (rb_list_empty(from)) {
+        return;
+    }
+    from->next->prev = list->prev;
+    list->prev->next = from->next;
+    from->prev->next = list;
+    list->prev = from->prev;
+    rb_list_init(from);
+}
+
 /** NULL when empty. */
 static inline struct rb_list *rb_list_pop(struct rb_list *list)
 {

@@ -17,7 +17,9 @@ typedef uint64_t (*rb_map_hash)(const void *item);
 struct rb_map {
     struct rb_budget *budget;
     uint64_t *slots;
-    uint32_t cap, count, cap_max; /* cap 0 until the first insertion; cap_max 0: no limit */
+    uint32_t cap;     /* slots: a power of two, 0 until the first insertion */
+    uint32_t count;   /* items */
+    uint32_t cap_max; /* most items; 0: no limit */
     rb_map_equal equal;
     rb_map_hash hash;
 };

@@ -13,10 +13,10 @@
 struct rb_sublist;
 struct rb_sub_node;
 
-/** Embedded in a subscription by its owner. */
+/** Embedded in a subscription by its owner. The content is the sublist's while it is in the list. */
 struct rb_sub_ref {
-    struct rb_sub_node *node;
-    uint32_t index; /* in the node's (or its group's) array */
+    struct rb_sub_node *node; /* lowest bit set: a queue group, which knows its node; NULL once removed */
+    uint32_t index;           /* in the node's (or its group's) array */
 };
 
 /** Interest of other shards in one queue name. */
@@ -33,7 +33,7 @@ struct rb_match_group {
     uint32_t weight;           /* local members plus remote weights */
 };
 
-/** Valid until the next change of the sublist or the next match. */
+/** Valid until the next change of the sublist (tried, even if refused) or the next match. */
 struct rb_match {
     struct rb_sub_ref **plain;
     uint32_t plain_count;
@@ -65,8 +65,23 @@ void rb_sublist_remove(struct rb_sublist *sublist, struct rb_sub_ref *ref,
 /** Sets what `shard` wants: weight 0 withdraws. Plain interest has weight 1. RB_ERR_MEMORY. */
 RB_MUST_CHECK enum rb_err rb_sublist_remote(struct rb_sublist *sublist, struct rb_slice subject,
                                             struct rb_slice queue, uint32_t shard, uint32_t weight);
-/** Who gets a message on literal `subject`. */
+/**
+ * Who gets a message on literal `subject`. Never NULL; a subject with an empty token matches nothing.
+ * Errors: none. A spent budget only means that the result is not cached; when the allocator itself
+ *         refuses scratch memory the process ends (an assertion).
+ */
 const struct rb_match *rb_sublist_match(struct rb_sublist *sublist, struct rb_slice subject);
+
+/**
+ * Kept by a caller that tends to repeat a subject (one per publisher), zeroed at first. It names a
+ * place in the cache, which is checked like any other: an outdated or foreign hint is harmless.
+ */
+struct rb_match_hint {
+    uint32_t slot;
+};
+/** Like rb_sublist_match(), without hashing when `hint` is right. Sets `hint` for the next time. */
+const struct rb_match *rb_sublist_match_hinted(struct rb_sublist *sublist, struct rb_slice subject,
+                                               struct rb_match_hint *hint);
 
 /** Counts for monitoring and checks. */
 struct rb_sublist_stats {

@@ -1,6 +1,7 @@
 /* encode.h - what the server sends: MSG, HMSG, -ERR and the fixed words. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ringbus/slice.h"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ringbus/errors.h"
@@ -15,7 +16,8 @@ bool rb_header_valid(struct rb_slice block);
 uint32_t rb_header_status(struct rb_slice block);
 /**
  * Writes `block` with `key` set to `value`: replaces in place or appends before the final CRLF; an empty block
- * becomes a new one. Returns the length, 0 when it does not fit `cap` or `block` is malformed.
+ * becomes a new one. Returns the length, 0 when it does not fit `cap`, `block` is malformed, or `key` or `value`
+ * would break the line. The value's place keeps one blank if it had one; `out` must not overlap the arguments.
  */
 size_t rb_header_set(uint8_t *out, size_t cap, struct rb_slice block, struct rb_slice key,
                      struct rb_slice value);

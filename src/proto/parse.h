@@ -9,7 +9,7 @@
 
 enum rb_op_kind {
     RB_OP_CONNECT, /* args: the JSON */
-    RB_OP_PUB,     /* subject, reply, payload, header_len (HPUB; 0 for PUB), total_len */
+    RB_OP_PUB,     /* PUB and HPUB: subject, reply, payload, header_len (0 for PUB), total_len */
     RB_OP_SUB,     /* subject, queue, sid */
     RB_OP_UNSUB,   /* sid, max (0: now) */
     RB_OP_PING,
@@ -21,7 +21,7 @@ enum rb_op_kind {
 
 struct rb_op {
     enum rb_op_kind kind;
-    bool has_header; /* came as HPUB */
+    bool has_header; /* came as HPUB with a header size above 0 */
     struct rb_slice args, subject, reply, queue, sid;
     struct rb_slice payload; /* headers and body, without the final CRLF; total_len bytes */
     uint32_t header_len, total_len;
@@ -46,29 +46,33 @@ enum rb_parse_fail {
     RB_FAIL_MEMORY,       /* close without a word: the budget is spent */
 };
 
-/** `max_payload`, `headers`, `require_connect` may be changed by the owner between calls. */
+/** `max_control_line`, `max_payload`, `headers`, `require_connect` may be changed by the owner between calls. */
 struct rb_parser {
     struct rb_bufpool *pool;
     uint32_t max_control_line, max_payload;
     bool headers;         /* HPUB allowed */
     bool require_connect; /* only CONNECT may come */
-    uint8_t state;        /* private: line, payload, delivered */
+    uint8_t state;        /* private: which part of an operation comes next */
+    uint8_t verb, verb_len; /* private: the verb in hand, and how many of its letters came */
     enum rb_parse_fail fail;
     char fail_text[96];      /* for the log: what was wrong and the first bytes of it */
-    struct rb_buf *hold;     /* private: a partial line, or the line and partial payload */
-    uint32_t hold_line_len;  /* private */
-    uint32_t hold_need;      /* private: payload bytes and CRLF still to come */
-    struct rb_op pending;    /* private: the PUB whose payload is coming; slices relative to hold */
+    struct rb_buf *hold;     /* private: partial arguments, or arguments and partial payload */
+    uint32_t hold_line_len;  /* private: bytes of arguments before the payload in `hold` */
+    struct rb_op pending;    /* private: the PUB whose payload is coming; slices lie in `hold` */
 };
 
+/** Default limits, headers and require_connect off. Takes nothing from `pool` until bytes must be kept. */
 void rb_parser_init(struct rb_parser *parser, struct rb_bufpool *pool);
+/** Gives back what is held. */
 void rb_parser_deinit(struct rb_parser *parser);
 
 /**
  * Takes bytes off the front of *input up to and including one operation.
  * Zero-copy when the operation lies whole in *input; otherwise what is there is kept in `hold`
  * (never more than the control line limit plus the announced payload).
- * After an op that was assembled in `hold`, its bytes stay valid until the next call on this parser.
+ * After an op that was assembled in `hold`, its bytes stay valid until the next call on this parser;
+ * a call that finds nothing more (RB_PARSE_MORE) gives the block back.
+ * After RB_PARSE_FAIL every further call fails the same way.
  */
 enum rb_parse_result rb_parse_next(struct rb_parser *parser, struct rb_slice *input,
                                    struct rb_op *op);

@@ -25,16 +25,20 @@ struct rb_mail_block {
     uint8_t data[];
 };
 
+#define RB_MAIL_SPARES 4
+
 struct rb_mail_pair {
     struct rb_spsc mail, back;
     /* producer's: */
-    struct rb_mail_block *current, *spare;
-    uint32_t out_count;
+    struct rb_mail_block *current;
+    struct rb_mail_block *spare[RB_MAIL_SPARES];
+    uint32_t spare_count, out_count;
 };
 
 /** One per shard, shared: consumers sleep and wake here. */
 struct rb_mail_bell {
     _Alignas(64) _Atomic uint32_t sleeping;
+    _Atomic uint32_t wants_room; /* as a producer: blocks given back are news to it */
 };
 
 struct rb_mail {
@@ -47,15 +51,21 @@ RB_MUST_CHECK enum rb_err rb_mail_init(struct rb_mail *mail, uint32_t shard_coun
 /** Frees every block, also those under way. No shard runs any more. */
 void rb_mail_deinit(struct rb_mail *mail);
 
-/** Producer `from`: room for one record of at most a block, plus `spare_blocks` blocks more. */
-bool rb_mail_room(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t spare_blocks);
-/** Producer: `len` bytes to be written at once, seen by the consumer after rb_mail_publish. NULL without room or memory. */
+/** Producer `from`: takes returned blocks back; true when at least `blocks` more may go out to `to`. */
+bool rb_mail_room(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t blocks);
+/**
+ * Producer: `len` bytes to be written at once, seen by the consumer after rb_mail_publish.
+ * NULL when memory is refused or four times the agreed number of blocks is out.
+ */
 uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t len);
 /** Producer, end of turn: hands the current block over. True when the consumer slept and must be woken. */
 bool rb_mail_publish(struct rb_mail *mail, uint32_t from, uint32_t to);
 /** Consumer: next block from `from`, NULL when none. Give it back with rb_mail_return. */
 struct rb_mail_block *rb_mail_take(struct rb_mail *mail, uint32_t from, uint32_t to);
-void rb_mail_return(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_mail_block *block);
+/** True when the producer sleeps and waits for room: wake it. */
+bool rb_mail_return(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_mail_block *block);
+/** Producer: says that it waits for blocks. Call before sleeping, then look again with rb_mail_room. */
+void rb_mail_want_room(struct rb_mail *mail, uint32_t from);
 /** Consumer: announces sleep; false (and awake) when mail is there already. */
 bool rb_mail_sleep(struct rb_mail *mail, uint32_t self);
 void rb_mail_awake(struct rb_mail *mail, uint32_t self);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/core.h"
 #include "ringbus/env.h"
 #include "ringbus/log.h"
 #include "ringbus/metric.h"
@@ -13,6 +14,9 @@
 #include "server/mailbox.h"
 
 /** What all shards of a node read, and the few numbers they share. Written before the shards start. */
+/** The version of nats-server that clients are told, because they switch features on by it. */
+#define RB_NATS_VERSION "2.15.1"
+
 struct rb_node_shared {
     const struct rb_config *config;
     struct rb_log *log;
@@ -21,16 +25,10 @@ struct rb_node_shared {
     char server_id[64];
     char server_name[256];
     char info_host[256];
-    uint16_t port; /* bound */
+    _Atomic uint32_t port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */
     _Atomic uint32_t stopping;  /* 1: close everything; set by any thread, then every shard is woken */
-};
-
-/** Single-writer counters of one shard; any thread may read. */
-struct rb_shard_stats {
-    struct rb_counter conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes;
-    struct rb_counter slow_consumers, stale_conns, mail_records, turns, cache_hits, cache_misses;
 };
 
 struct rb_shard;
@@ -53,7 +51,6 @@ RB_MUST_CHECK enum rb_err rb_shard_listen(struct rb_shard *shard, const struct r
 bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns);
 /** `stopping` was seen and the last connection is closed. */
 bool rb_shard_stopped(const struct rb_shard *shard);
-const struct rb_shard_stats *rb_shard_stats(const struct rb_shard *shard);
-struct rb_sublist;
+const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard);
 /** For checkers in the same thread. */
 const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard);

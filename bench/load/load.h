@@ -1,0 +1,48 @@
+/* load.h - ringbus_load: what the scenarios share (bench/README.md says what is measured and why). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define RB_LOAD_SUBJECT "bench.data"
+#define RB_LOAD_READ_BYTES (256 * 1024) /* one read of a receiver; stays in a core's second-level cache */
+
+/** What the command line asked for. Times in ns. */
+struct rb_load {
+    const char *host;
+    uint16_t port;
+    pid_t server_pid;        /* 0: only `startup`, which starts its own */
+    const char *label;       /* goes into every line of output */
+    const char *scenario;    /* the one that runs */
+    uint64_t measure_ns;     /* how long messages are published */
+    uint64_t warmup_ns;      /* the same before the clock starts */
+    uint64_t deadline_ns;    /* of the whole scenario, on the monotonic clock */
+    uint32_t receive_threads;
+    bool quick;              /* fewer samples, shorter rests; for a look, not for a result */
+    char *const *command;    /* of `startup`; NULL-terminated */
+};
+
+/** Publish at full speed to a shape of receivers, named by `load->scenario`: false when it names none. */
+bool rb_load_flow(const struct rb_load *load);
+/** Request and reply at a low rate: percentiles of the round trip. */
+void rb_load_latency(const struct rb_load *load);
+/** Resident memory of an idle connection. */
+void rb_load_mem_conns(const struct rb_load *load);
+/** Resident memory of a subscription. */
+void rb_load_mem_subs(const struct rb_load *load);
+/** Many connections: opening, a PING to each, a message to each. */
+void rb_load_conns(const struct rb_load *load);
+/** From fork to INFO, several times. */
+void rb_load_startup(const struct rb_load *load);
+
+/**
+ * Prints {"ok":false,"error":...} for the running scenario and ends the process with 1, from any thread: a benchmark
+ * that saw something wrong has no number to give.
+ */
+_Noreturn void rb_load_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/** Opens a line of output: {"server":...,"scenario":...,"ok":true - the caller prints the rest. */
+void rb_load_print_head(const struct rb_load *load);
+/** Dies when the scenario's time is over. */
+void rb_load_check_deadline(const struct rb_load *load);

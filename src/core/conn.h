@@ -1,0 +1,120 @@
+/* conn.h - one client connection: handshake, operations, output, timers, end. */
+#pragma once
+
+#include "core/core.h"
+#include "base/map.h"
+#include "proto/encode.h"
+#include "proto/parse.h"
+
+/*  HELLO --CONNECT accepted--> READY
+ *    |                           |          error, limit, peer gone, shutdown
+ *    `---------------------------+--> ENDING --output sent or given up, subs gone--> CLOSING --CLOSED--> freed
+ */
+enum rb_conn_state { RB_CONN_HELLO, RB_CONN_READY, RB_CONN_ENDING, RB_CONN_CLOSING };
+
+/** Why a connection ended; texts are nats-server's. */
+enum rb_close_reason {
+    RB_CLOSE_NONE,
+    RB_CLOSE_CLIENT,
+    RB_CLOSE_AUTH_TIMEOUT,
+    RB_CLOSE_AUTH,
+    RB_CLOSE_SLOW_PENDING,
+    RB_CLOSE_SLOW_DEADLINE,
+    RB_CLOSE_WRITE,
+    RB_CLOSE_READ,
+    RB_CLOSE_PARSE,
+    RB_CLOSE_STALE,
+    RB_CLOSE_PROTOCOL,
+    RB_CLOSE_BAD_VERSION,
+    RB_CLOSE_MAX_CONNS,
+    RB_CLOSE_MAX_PAYLOAD,
+    RB_CLOSE_MAX_CONTROL_LINE,
+    RB_CLOSE_SHUTDOWN,
+    RB_CLOSE_HEADERS,
+    RB_CLOSE_NO_RESPONDERS,
+    RB_CLOSE_MEMORY,
+};
+const char *rb_close_reason_text(enum rb_close_reason reason);
+
+/** What a connection may ask of its shard for the end of the turn. */
+enum { RB_CONN_WANT_FLUSH = 1, RB_CONN_WANT_END = 2 };
+
+struct rb_conn {
+    struct rb_effect effect;
+    struct rb_list link, stalled_link;
+    struct rb_core *core;
+    struct rb_conn_id id;
+    uint64_t cid;
+    uint8_t state, end_reason;
+    bool verbose, pedantic, echo, headers, no_responders;
+    bool connected;       /* a CONNECT was accepted */
+    bool info_sent;       /* the INFO after the first PONG */
+    bool async_info;      /* protocol >= 1 */
+    bool sending;         /* one send is in flight */
+    bool credit;          /* the transport may receive for us */
+    bool failed;          /* the transport said so */
+    bool drop_output;     /* ending without a last word */
+    bool closed;          /* CLOSED came; only the subscriptions are still to be withdrawn */
+    bool counted;         /* in the node's number of connections */
+    uint8_t pings_out;
+    /* output: segments in order; the first `send_bytes` bytes are in flight */
+    struct rb_seg *seg_head, *seg_tail;
+    uint64_t pending_bytes, send_bytes, send_started_ns;
+    uint32_t flushed_bytes; /* of the last send: how big the next block should be */
+    uint64_t last_in_ns, ping_sent_ns, rtt_ns;
+    struct rb_timer timer, write_timer;
+    struct rb_map subs; /* sid -> rb_sub */
+    struct rb_match_hint hint; /* where the last publish was matched */
+    struct rb_buf *held_head, *held_tail; /* input that waits for room in the mail */
+    struct rb_addr peer;
+    char *label; /* log prefix after CONNECT, or NULL */
+    uint64_t in_msgs, in_bytes, out_msgs, out_bytes;
+    struct rb_parser parser;
+};
+
+/** A transport event for a connection of this core (ACCEPTED makes one). */
+void rb_conn_event(struct rb_core *core, const struct rb_event *event);
+/** Carries out one parsed operation (ops.c). */
+void rb_conn_op(struct rb_conn *conn, struct rb_op *op);
+/** Queues INFO; `connect_info` marks the one after the first PONG. */
+void rb_conn_send_info(struct rb_conn *conn, bool connect_info);
+/** Queues "-ERR 'text'". */
+void rb_conn_send_err(struct rb_conn *conn, const char *text);
+/** Withdraws subscriptions until none is left (true) or the mail is tight. */
+bool rb_conn_drop_subs(struct rb_conn *conn);
+/** Queues what fits of the output as one gathered send. */
+void rb_conn_flush(struct rb_conn *conn);
+/** Takes the bytes of a finished send off the output. */
+void rb_conn_sent(struct rb_conn *conn);
+/** Gives every segment back. */
+void rb_conn_drop_output(struct rb_conn *conn);
+/** A timer of a connection fired. */
+void rb_conn_timer(struct rb_core *core, struct rb_timer *timer);
+/** Goes on with connections that waited for mail room; call when core->mail_tight became false. */
+void rb_conn_resume(struct rb_core *core);
+/** Carries out what connections asked for: sends and ends. Call at the end of a turn. */
+void rb_conn_effects(struct rb_core *core);
+/** Ends every connection (server shutdown). */
+void rb_conn_end_all(struct rb_core *core, enum rb_close_reason reason);
+
+/** Room for `bytes` (at most 32 KiB) at the end of the output; NULL when memory is refused. Then commit what was
+ *  written. */
+uint8_t *rb_conn_reserve(struct rb_conn *conn, uint32_t bytes);
+void rb_conn_commit(struct rb_conn *conn, uint32_t bytes);
+/** Copies `bytes` to the output; larger pieces get blocks of their own. */
+void rb_conn_write(struct rb_conn *conn, struct rb_slice bytes);
+/** Appends `len` bytes of `buf` at `offset` by reference; false when memory is refused. */
+bool rb_conn_write_ref(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset, uint32_t len);
+/** After output was added: limits and the request to flush. */
+void rb_conn_written(struct rb_conn *conn);
+/** Ends at the end of the turn. The first reason stays. */
+void rb_conn_want_end(struct rb_conn *conn, enum rb_close_reason reason, bool drop_output);
+/** Removes a subscription and tells the other shards. */
+void rb_conn_unsubscribe(struct rb_conn *conn, struct rb_sub *sub);
+static inline bool rb_conn_open(const struct rb_conn *conn)
+{
+    return conn->state <= RB_CONN_READY && conn->end_reason == RB_CLOSE_NONE;
+}
+/** "IP:PORT - cid:N" and, after CONNECT, what the client said of itself. */
+void rb_conn_log(struct rb_conn *conn, enum rb_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

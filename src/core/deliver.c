@@ -1,0 +1,421 @@
+/* deliver.c - fan-out of one message.
+ *
+ * 1. Match results stay valid for a whole delivery: whatever would change the sublist (a maximum reached, a
+ *    connection that must end) is noted and carried out afterwards.
+ * 2. A queue group is decided once, by the publishing shard, by weight: a local member counts 1, another shard
+ *    as many as it said. A shard that is chosen but has no member left passes the message on, at most HOPS_MAX times.
+ * 3. The protocol line is made once per message; only the sid differs between receivers.
+ */
+#include "core/deliver.h"
+
+#include "core/conn.h"
+#include "ringbus/check.h"
+
+#define HOPS_MAX 4
+#define QUEUES_MAX 256        /* groups sent to other shards in one batch */
+#define REFERENCE_BYTES 16384 /* payloads from here on are referenced, not copied */
+#define LINE_SMALL 512
+
+/* The parts of "MSG subject sid reply size\r\n" that all receivers share. */
+struct lines {
+    struct rb_slice head, tail;   /* for receivers with headers, or messages without */
+    struct rb_slice plain_tail;   /* for receivers without headers: MSG, the header cut off */
+    bool made, hmsg;
+    uint8_t *allocated;
+    uint8_t small[LINE_SMALL];
+};
+
+struct delivery {
+    struct rb_core *core;
+    const struct rb_msg *msg;
+    struct lines lines;
+    struct rb_buf *shared; /* the payload's block, once referenced */
+    uint32_t shared_offset;
+};
+
+static bool make_lines(struct delivery *d)
+{
+    const struct rb_msg *msg = d->msg;
+    struct lines *lines = &d->lines;
+    size_t need = msg->subject.len + 2 * msg->reply.len + 2 * RB_MSG_LINE_EXTRA;
+    uint8_t *out = lines->small;
+    if (need > LINE_SMALL) {
+        out = lines->allocated = rb_alloc(d->core->budget, need);
+        if (out == NULL) {
+            return false;
+        }
+    }
+    lines->hmsg = msg->header_len > 0;
+    struct rb_writer writer = rb_writer_over(out, need);
+    rb_write_slice(&writer, lines->hmsg ? RB_S("HMSG ") : RB_S("MSG "));
+    rb_write_slice(&writer, msg->subject);
+    rb_write_u8(&writer, ' ');
+    lines->head = rb_slice_of(out, rb_writer_len(&writer));
+    for (int plain = 0; plain <= (lines->hmsg ? 1 : 0); plain++) {
+        const uint8_t *begin = writer.at;
+        rb_write_u8(&writer, ' ');
+        if (msg->reply.len > 0) {
+            rb_write_slice(&writer, msg->reply);
+            rb_write_u8(&writer, ' ');
+        }
+        uint64_t total = msg->payload.len;
+        if (plain == 0 && lines->hmsg) {
+            rb_write_decimal(&writer, msg->header_len);
+            rb_write_u8(&writer, ' ');
+        } else if (plain == 1) {
+            total -= msg->header_len;
+        }
+        rb_write_decimal(&writer, total);
+        rb_write_slice(&writer, RB_S("\r\n"));
+        *(plain == 0 ? &lines->tail : &lines->plain_tail) =
+            rb_slice_of(begin, (size_t)(writer.at - begin));
+    }
+    rb_assert(writer.ok);
+    lines->made = true;
+    return true;
+}
+
+static void end_delivery(struct delivery *d)
+{
+    struct rb_core *core = d->core;
+    if (d->lines.allocated != NULL) {
+        const struct rb_msg *msg = d->msg;
+        rb_free(core->budget, d->lines.allocated,
+                msg->subject.len + 2 * msg->reply.len + 2 * RB_MSG_LINE_EXTRA);
+    }
+    if (d->shared != NULL) {
+        rb_buf_release(d->shared);
+    }
+    while (core->subs_done != NULL) {
+        struct rb_sub *sub = core->subs_done;
+        core->subs_done = sub->next_done;
+        if (core->log->trace) {
+            rb_conn_log(sub->conn, RB_LOG_TRC, "<-> [DELSUB %.*s]", (int)sub->sid_len, sub->sid);
+        }
+        rb_conn_unsubscribe(sub->conn, sub);
+    }
+}
+
+/* The payload as a counted block that receivers can refer to. */
+static bool share_payload(struct delivery *d)
+{
+    if (d->shared != NULL) {
+        return true;
+    }
+    const struct rb_msg *msg = d->msg;
+    if (msg->buf != NULL) {
+        d->shared = msg->buf;
+        d->shared_offset = (uint32_t)(msg->payload.ptr - msg->buf->data);
+        rb_buf_hold(d->shared);
+        return true;
+    }
+    d->shared = rb_buf_acquire(&d->core->bufs, (uint32_t)msg->payload.len);
+    if (d->shared == NULL) {
+        return false;
+    }
+    memcpy(d->shared->data, msg->payload.ptr, msg->payload.len);
+    d->shared->len = (uint32_t)msg->payload.len;
+    return true;
+}
+
+static inline uint8_t *put(uint8_t *at, struct rb_slice s)
+{
+    memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
+
+/* Line and payload in one piece. */
+static bool write_copied(struct rb_conn *conn, struct rb_slice head,
+                         struct rb_slice tail, const struct rb_sub *sub, struct rb_slice payload)
+{
+    size_t bytes = head.len + sub->sid_len + tail.len + payload.len + 2;
+    uint8_t *begin = rb_conn_reserve(conn, (uint32_t)bytes);
+    if (begin == NULL) {
+        return false;
+    }
+    uint8_t *at = put(begin, head);
+    at = put(at, rb_slice_of(sub->sid, sub->sid_len));
+    at = put(at, tail);
+    if (payload.len > 0) {
+        at = put(at, payload);
+    }
+    at[0] = '\r';
+    at[1] = '\n';
+    rb_conn_commit(conn, (uint32_t)bytes);
+    return true;
+}
+
+static bool write_referenced(struct delivery *d, struct rb_conn *conn, struct rb_slice head,
+                             struct rb_slice tail, const struct rb_sub *sub, uint32_t skip)
+{
+    size_t bytes = head.len + sub->sid_len + tail.len;
+    uint8_t *begin = rb_conn_reserve(conn, (uint32_t)bytes);
+    if (begin == NULL || !share_payload(d)) {
+        return false;
+    }
+    (void)put(put(put(begin, head), rb_slice_of(sub->sid, sub->sid_len)), tail);
+    rb_conn_commit(conn, (uint32_t)bytes);
+    if (!rb_conn_write_ref(conn, d->shared, d->shared_offset + skip,
+                           (uint32_t)d->msg->payload.len - skip)) {
+        return false;
+    }
+    uint8_t *end = rb_conn_reserve(conn, 2);
+    if (end == NULL) {
+        return false;
+    }
+    end[0] = '\r';
+    end[1] = '\n';
+    rb_conn_commit(conn, 2);
+    return true;
+}
+
+static void count_delivery(struct rb_core *core, struct rb_conn *conn, struct rb_sub *sub,
+                           size_t bytes)
+{
+    conn->out_msgs++;
+    conn->out_bytes += bytes;
+    rb_counter_add(&core->stats.out_msgs, 1);
+    rb_counter_add(&core->stats.out_bytes, bytes);
+    sub->delivered++;
+    if (sub->max != 0 && sub->delivered >= sub->max) {
+        sub->next_done = core->subs_done;
+        core->subs_done = sub;
+    }
+}
+
+/* True when the subscription took the message. */
+static bool deliver_to(struct delivery *d, struct rb_sub *sub)
+{
+    struct rb_conn *conn = sub->conn;
+    const struct rb_msg *msg = d->msg;
+    if (!rb_conn_open(conn) || (conn == msg->from && !conn->echo)) {
+        return false;
+    }
+    struct lines *lines = &d->lines;
+    if (!lines->made && !make_lines(d)) {
+        rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
+        return false;
+    }
+    struct rb_slice head = lines->head, tail = lines->tail, payload = msg->payload;
+    uint32_t skip = 0;
+    if (lines->hmsg && !conn->headers) {
+        head = rb_slice_of(head.ptr + 1, head.len - 1); /* "HMSG " without its H */
+        tail = lines->plain_tail;
+        skip = msg->header_len;
+        payload = rb_slice_of(payload.ptr + skip, payload.len - skip);
+    }
+    bool written = payload.len < REFERENCE_BYTES
+                       ? write_copied(conn, head, tail, sub, payload)
+                       : write_referenced(d, conn, head, tail, sub, skip);
+    if (!written) {
+        rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
+        return false;
+    }
+    if (d->core->log->trace) {
+        rb_conn_log(conn, RB_LOG_TRC, "->> [%.*s%.*s%.*s]", RB_S_ARG(head), (int)sub->sid_len,
+                    sub->sid, (int)tail.len - 2, (const char *)tail.ptr);
+    }
+    rb_conn_written(conn);
+    count_delivery(d->core, conn, sub, payload.len);
+    return true;
+}
+
+static struct rb_sub *sub_of(struct rb_sub_ref *ref)
+{
+    return RB_CONTAINER(ref, struct rb_sub, ref);
+}
+
+/* Members one after the other from `start` until one takes the message. */
+static bool deliver_member(struct delivery *d, const struct rb_match_group *group, uint32_t start)
+{
+    for (uint32_t i = 0; i < group->sub_count; i++) {
+        uint32_t at = start + i;
+        if (at >= group->sub_count) {
+            at -= group->sub_count;
+        }
+        if (deliver_to(d, sub_of(group->subs[at]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The shard in which position `at` of the remote weights lies. */
+static uint32_t shard_at(const struct rb_match_group *group, uint32_t at)
+{
+    for (uint32_t i = 0; i < group->remote_count; i++) {
+        if (at < group->remotes[i].weight) {
+            return group->remotes[i].shard;
+        }
+        at -= group->remotes[i].weight;
+    }
+    rb_unreachable("a weight within the group's sum belongs to a shard");
+}
+
+enum { SHARD_NONE = UINT32_MAX };
+
+/* One member of the group; SHARD_NONE when it is done (or nobody is left), else the shard that is to do it. */
+static uint32_t deliver_group(struct delivery *d, const struct rb_match_group *group,
+                              bool *ret_delivered)
+{
+    uint32_t pick = rb_env_below(d->core->env, group->weight);
+    uint32_t remote_weight = group->weight - group->sub_count;
+    if (pick < group->sub_count || remote_weight == 0) {
+        if (deliver_member(d, group, pick < group->sub_count ? pick : 0)) {
+            *ret_delivered = true;
+            return SHARD_NONE;
+        }
+        if (remote_weight == 0) {
+            return SHARD_NONE;
+        }
+        pick = rb_env_below(d->core->env, remote_weight);
+    } else {
+        pick -= group->sub_count;
+    }
+    *ret_delivered = true;
+    return shard_at(group, pick);
+}
+
+/* Which group goes to which shard. */
+struct routed {
+    uint64_t shards; /* with a queue group to decide */
+    uint32_t count;
+    uint8_t shard[QUEUES_MAX];
+    struct rb_slice queue[QUEUES_MAX];
+};
+
+static void send_to_shards(struct rb_core *core, const struct rb_msg *msg, uint64_t plain,
+                           const struct routed *routed)
+{
+    struct rb_slice queues[QUEUES_MAX];
+    for (uint64_t rest = plain | routed->shards; rest != 0; rest &= rest - 1) {
+        uint32_t shard = (uint32_t)__builtin_ctzll(rest);
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < routed->count; i++) {
+            if (routed->shard[i] == shard) {
+                queues[count++] = routed->queue[i];
+            }
+        }
+        core->peers.msg(core->peers.ctx, shard, msg, queues, count);
+    }
+}
+
+/* A receiving shard gives plain subscribers the message too, so more than QUEUES_MAX groups go out as messages of their
+ * own that name no plain interest: rb_deliver_mail is told by hop_count > 0. */
+static void route_group(struct rb_core *core, const struct rb_msg *msg, struct routed *routed,
+                        uint32_t shard, struct rb_slice queue)
+{
+    if (routed->count == QUEUES_MAX) {
+        struct rb_msg extra = *msg;
+        extra.hop_count = msg->hop_count + 1;
+        core->peers.msg(core->peers.ctx, shard, &extra, &queue, 1);
+        return;
+    }
+    routed->shard[routed->count] = (uint8_t)shard;
+    routed->queue[routed->count++] = queue;
+    routed->shards |= UINT64_C(1) << shard;
+}
+
+bool rb_deliver_publish(struct rb_core *core, const struct rb_msg *msg)
+{
+    const struct rb_match *match =
+        rb_sublist_match_hinted(core->sublist, msg->subject, &msg->from->hint);
+    if (match->plain_count == 0 && match->group_count == 0 && match->remote_plain == 0) {
+        return false;
+    }
+    struct delivery d = { .core = core, .msg = msg };
+    d.lines.made = false;
+    bool delivered = match->remote_plain != 0;
+    for (uint32_t i = 0; i < match->plain_count; i++) {
+        delivered |= deliver_to(&d, sub_of(match->plain[i]));
+    }
+    if (match->group_count == 0) {
+        for (uint64_t rest = match->remote_plain; rest != 0; rest &= rest - 1) {
+            core->peers.msg(core->peers.ctx, (uint32_t)__builtin_ctzll(rest), msg, NULL, 0);
+        }
+    } else {
+        struct routed routed;
+        routed.shards = 0;
+        routed.count = 0;
+        for (uint32_t i = 0; i < match->group_count; i++) {
+            uint32_t shard = deliver_group(&d, &match->groups[i], &delivered);
+            if (shard != SHARD_NONE) {
+                route_group(core, msg, &routed, shard, match->groups[i].queue);
+            }
+        }
+        send_to_shards(core, msg, match->remote_plain, &routed);
+    }
+    end_delivery(&d);
+    return delivered;
+}
+
+static const struct rb_match_group *find_group(const struct rb_match *match, struct rb_slice queue)
+{
+    for (uint32_t i = 0; i < match->group_count; i++) {
+        if (rb_slice_equal(match->groups[i].queue, queue)) {
+            return &match->groups[i];
+        }
+    }
+    return NULL;
+}
+
+/* The group another shard chose us for. Without a member here the message goes on to a shard that has one. */
+static void deliver_chosen(struct delivery *d, const struct rb_match *match, struct rb_slice queue)
+{
+    struct rb_core *core = d->core;
+    const struct rb_match_group *group = find_group(match, queue);
+    if (group != NULL && group->sub_count > 0 &&
+        deliver_member(d, group, rb_env_below(core->env, group->sub_count))) {
+        return;
+    }
+    uint32_t remote_weight = group == NULL ? 0 : group->weight - group->sub_count;
+    if (remote_weight == 0 || d->msg->hop_count >= HOPS_MAX) {
+        rb_counter_add(&core->stats.queue_dropped, 1);
+        return;
+    }
+    struct rb_msg onward = *d->msg;
+    onward.hop_count++;
+    uint32_t shard = shard_at(group, rb_env_below(core->env, remote_weight));
+    core->peers.msg(core->peers.ctx, shard, &onward, &queue, 1);
+}
+
+void rb_deliver_mail(struct rb_core *core, const struct rb_msg *msg, const struct rb_slice *queues,
+                     uint32_t queue_count)
+{
+    const struct rb_match *match = rb_sublist_match(core->sublist, msg->subject);
+    struct delivery d = { .core = core, .msg = msg };
+    d.lines.made = false;
+    if (msg->hop_count == 0) {
+        for (uint32_t i = 0; i < match->plain_count; i++) {
+            (void)deliver_to(&d, sub_of(match->plain[i]));
+        }
+    }
+    for (uint32_t i = 0; i < queue_count; i++) {
+        deliver_chosen(&d, match, queues[i]);
+    }
+    end_delivery(&d);
+}
+
+void rb_deliver_no_responders(struct rb_core *core, struct rb_conn *conn, struct rb_slice reply,
+                              struct rb_slice subject)
+{
+    const struct rb_match *match = rb_sublist_match(core->sublist, reply);
+    for (uint32_t i = 0; i < match->plain_count; i++) {
+        const struct rb_sub *sub = sub_of(match->plain[i]);
+        if (sub->conn != conn) {
+            continue;
+        }
+        size_t cap = reply.len + sub->sid_len + subject.len + 128;
+        uint8_t *out = rb_conn_reserve(conn, (uint32_t)cap);
+        if (out == NULL) {
+            rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
+            return;
+        }
+        size_t len = rb_encode_no_responders(
+            out, cap, reply, rb_slice_of(sub->sid, sub->sid_len), subject);
+        rb_assert(len > 0);
+        rb_conn_commit(conn, (uint32_t)len);
+        rb_conn_written(conn);
+        return;
+    }
+}

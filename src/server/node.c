@@ -1,0 +1,415 @@
+/* node.c - assembly of a server.
+ *
+ * 1. Everything a shard uses (ring, transport, memory) is made and unmade on the shard's own thread, because an
+ *    io_uring with SINGLE_ISSUER belongs to the thread that made it.
+ * 2. Shard 0 listens only when all shards are up, so that any of them can be handed a connection.
+ * 3. A shard's thread ends when all shards have stopped: until then it takes the others' mail.
+ */
+#include "server/node.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ringbus/check.h"
+#include "ringbus/ring.h"
+#include "server/shard.h"
+#include "transport/uring/uring.h"
+
+#define RING_ENTRIES 4096
+#define STOP_POLL_NS 5000000
+#define WAKE_KIND 15
+
+struct node_shard {
+    struct rb_node *node;
+    pthread_t thread;
+    uint32_t index;
+    int cpu; /* -1: not pinned */
+    bool running;
+    enum rb_err err;
+    char why[128];
+    struct rb_budget budget;
+    struct rb_env env;
+    struct rb_ring *ring;
+    struct rb_transport *transport;
+    struct rb_shard *shard;
+};
+
+struct rb_node {
+    struct rb_config config;
+    struct rb_log log;
+    struct rb_node_shared shared;
+    struct rb_mail mail;
+    struct rb_uring_group *group;
+    struct rb_addr bound;
+    struct node_shard *shards;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t up_count;   /* shards that made what they need, or failed to */
+    bool go, abandon;    /* after up_count is full: run, or end at once */
+    bool listened;       /* shard 0 has tried to */
+    _Atomic uint32_t stopped_count;
+};
+
+/* The thread of a shard */
+
+static void ignore_wake(void *ctx, uint64_t data, int32_t res, uint32_t flags)
+{
+}
+
+static enum rb_err make_shard(struct node_shard *s)
+{
+    struct rb_node *node = s->node;
+    rb_env_init_system(&s->env);
+    struct rb_ring_options ring_options = { .entries = RING_ENTRIES };
+    enum rb_err err = rb_ring_create(&ring_options, &s->ring, s->why);
+    if (err != RB_OK) {
+        return err;
+    }
+    rb_ring_register(s->ring, WAKE_KIND, ignore_wake, NULL);
+    struct rb_uring_options options = {
+        .ring = s->ring, .group = node->group, .index = s->index, .budget = &s->budget
+    };
+    err = rb_uring_transport_create(&options, &s->transport);
+    if (err != RB_OK) {
+        (void)snprintf(s->why, sizeof(s->why), "io_uring transport: %s", rb_err_text(err));
+        return err;
+    }
+    struct rb_shard_options shard_options = { .index = s->index,
+                                              .shared = &node->shared,
+                                              .env = &s->env,
+                                              .transport = s->transport,
+                                              .budget = &s->budget };
+    return rb_shard_create(&shard_options, &s->shard);
+}
+
+static void unmake_shard(struct node_shard *s)
+{
+    if (s->shard != NULL) {
+        rb_shard_destroy(s->shard);
+    }
+    if (s->transport != NULL) {
+        rb_transport_destroy(s->transport);
+    }
+    if (s->ring != NULL) {
+        rb_ring_destroy(s->ring);
+    }
+}
+
+static void pin_thread(const struct node_shard *s)
+{
+    if (s->cpu >= 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((size_t)s->cpu, &set);
+        (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+    }
+}
+
+static bool wait_for_go(struct node_shard *s)
+{
+    struct rb_node *node = s->node;
+    pthread_mutex_lock(&node->lock);
+    node->up_count++;
+    pthread_cond_broadcast(&node->changed);
+    while (!node->go && !node->abandon) {
+        pthread_cond_wait(&node->changed, &node->lock);
+    }
+    bool run = node->go && s->err == RB_OK;
+    pthread_mutex_unlock(&node->lock);
+    return run;
+}
+
+static void listen_first(struct node_shard *s)
+{
+    struct rb_node *node = s->node;
+    struct rb_addr addr;
+    uint16_t port = node->config.port < 0 ? 0 : (uint16_t)node->config.port;
+    enum rb_err err = rb_addr_parse(node->config.host, port, &addr);
+    if (err == RB_OK) {
+        err = rb_shard_listen(s->shard, &addr, &node->bound);
+    }
+    pthread_mutex_lock(&node->lock);
+    s->err = err;
+    node->listened = true;
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
+}
+
+static void *shard_main(void *arg)
+{
+    struct node_shard *s = arg;
+    struct rb_node *node = s->node;
+    char name[16];
+    (void)snprintf(name, sizeof(name), "shard-%u", s->index);
+    (void)pthread_setname_np(pthread_self(), name);
+    pin_thread(s);
+    s->err = make_shard(s);
+    if (wait_for_go(s)) {
+        if (s->index == 0) {
+            listen_first(s);
+        }
+        bool counted = false;
+        while (atomic_load(&node->stopped_count) < node->shared.shard_count) {
+            (void)rb_shard_turn(s->shard, counted ? STOP_POLL_NS : -1);
+            if (!counted && rb_shard_stopped(s->shard)) {
+                counted = true;
+                atomic_fetch_add(&node->stopped_count, 1);
+            }
+        }
+    }
+    unmake_shard(s);
+    return NULL;
+}
+
+/* Start and stop */
+
+static void make_id(struct rb_node *node)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    struct rb_env env;
+    rb_env_init_system(&env);
+    uint8_t bytes[55];
+    env.entropy(env.ctx, bytes, sizeof(bytes));
+    node->shared.server_id[0] = 'N';
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        node->shared.server_id[1 + i] = alphabet[bytes[i] & 31];
+    }
+    node->shared.server_id[1 + sizeof(bytes)] = '\0';
+    (void)snprintf(node->shared.server_name, sizeof(node->shared.server_name), "%s",
+                   node->config.server_name[0] != '\0' ? node->config.server_name
+                                                       : node->shared.server_id);
+}
+
+/* The limit of open files must cover the connections that are allowed. */
+static void raise_file_limit(struct rb_node *node)
+{
+    int64_t conns = node->config.max_connections;
+    rlim_t need = (rlim_t)(conns > 0 ? conns : 65536) + 64 + 8 * (rlim_t)node->shared.shard_count;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
+        return;
+    }
+    struct rlimit wanted = { .rlim_cur = need,
+                             .rlim_max = limit.rlim_max < need ? need : limit.rlim_max };
+    if (setrlimit(RLIMIT_NOFILE, &wanted) == 0) {
+        return;
+    }
+    rlim_t had = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        limit.rlim_cur = had;
+    }
+    rb_log_wrn(&node->log,
+               "max_connections allows %lld connections, but the limit of open files is %llu; "
+               "raise it (ulimit -n, LimitNOFILE=) or lower max_connections",
+               (long long)(need - 64), (unsigned long long)limit.rlim_cur);
+}
+
+static uint32_t usable_cpus(int cpus[RB_SHARDS_MAX])
+{
+    cpu_set_t set;
+    uint32_t count = 0;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        for (int cpu = 0; cpu < CPU_SETSIZE && count < RB_SHARDS_MAX; cpu++) {
+            if (CPU_ISSET((size_t)cpu, &set)) {
+                cpus[count++] = cpu;
+            }
+        }
+    }
+    if (count == 0) {
+        cpus[count++] = -1;
+    }
+    return count;
+}
+
+static enum rb_err make_node(const struct rb_config *config, const struct rb_log *log,
+                             struct rb_node **ret_node)
+{
+    struct rb_node *node = calloc(1, sizeof(*node));
+    if (node == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    node->config = *config;
+    node->log = *log;
+    int cpus[RB_SHARDS_MAX];
+    uint32_t cpu_count = usable_cpus(cpus);
+    uint32_t count = config->shards == 0 ? cpu_count : config->shards;
+    node->shared.shard_count = count;
+    node->shared.config = &node->config;
+    node->shared.log = &node->log;
+    node->shared.mail = &node->mail;
+    atomic_store(&node->shared.next_cid, 1);
+    make_id(node);
+    (void)snprintf(node->shared.info_host, sizeof(node->shared.info_host), "%s",
+                   config->host[0] == '\0' ? "0.0.0.0" : config->host);
+    (void)pthread_mutex_init(&node->lock, NULL);
+    (void)pthread_cond_init(&node->changed, NULL);
+    node->shards = calloc(count, sizeof(*node->shards));
+    if (node->shards == NULL || rb_mail_init(&node->mail, count) != RB_OK ||
+        rb_uring_group_create(count, &node->group) != RB_OK) {
+        free(node->shards);
+        free(node);
+        return RB_ERR_MEMORY;
+    }
+    uint64_t memory = config->memory_budget_bytes;
+    if (memory == 0) {
+        memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4 * 3;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        node->shards[i] = (struct node_shard){ .node = node,
+                                               .index = i,
+                                               .cpu = count <= cpu_count ? cpus[i] : -1,
+                                               .budget = { .limit_bytes = memory / count } };
+    }
+    *ret_node = node;
+    return RB_OK;
+}
+
+static void free_node(struct rb_node *node)
+{
+    for (uint32_t i = 0; i < node->shared.shard_count; i++) {
+        if (node->shards[i].running) {
+            (void)pthread_join(node->shards[i].thread, NULL);
+        }
+    }
+    rb_mail_deinit(&node->mail);
+    rb_uring_group_destroy(node->group);
+    (void)pthread_mutex_destroy(&node->lock);
+    (void)pthread_cond_destroy(&node->changed);
+    free(node->shards);
+    free(node);
+}
+
+/* Runs the threads until each has what it needs; the first error, if one failed. */
+static enum rb_err start_threads(struct rb_node *node, char error[RB_NODE_ERROR_MAX])
+{
+    uint32_t started = 0;
+    enum rb_err err = RB_OK;
+    for (; started < node->shared.shard_count; started++) {
+        struct node_shard *s = &node->shards[started];
+        if (pthread_create(&s->thread, NULL, shard_main, s) != 0) {
+            (void)snprintf(error, RB_NODE_ERROR_MAX, "cannot start thread of shard %u", started);
+            err = RB_ERR_LIMIT;
+            break;
+        }
+        s->running = true;
+    }
+    pthread_mutex_lock(&node->lock);
+    while (node->up_count < started) {
+        pthread_cond_wait(&node->changed, &node->lock);
+    }
+    for (uint32_t i = 0; i < started && err == RB_OK; i++) {
+        err = node->shards[i].err;
+        if (err != RB_OK) {
+            (void)snprintf(error, RB_NODE_ERROR_MAX, "shard %u: %s", i,
+                           node->shards[i].why[0] != '\0' ? node->shards[i].why
+                                                          : rb_err_text(err));
+        }
+    }
+    node->go = err == RB_OK;
+    node->abandon = err != RB_OK;
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
+    return err;
+}
+
+/* Shards sleep in their rings; a small ring of the caller's own posts a completion into each. */
+static void wake_all(struct rb_node *node)
+{
+    struct io_uring ring;
+    if (io_uring_queue_init(RB_SHARDS_MAX, &ring, 0) != 0) {
+        rb_log_err(&node->log, "cannot make a ring to wake the shards: stopping may take long");
+        return;
+    }
+    for (uint32_t i = 0; i < node->shared.shard_count; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+        io_uring_prep_msg_ring(sqe, rb_ring_fd(node->shards[i].ring), 0,
+                               rb_ring_user_data(WAKE_KIND, 0), 0);
+    }
+    (void)io_uring_submit_and_wait(&ring, node->shared.shard_count);
+    io_uring_queue_exit(&ring);
+}
+
+enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *log,
+                          struct rb_node **ret_node, char error[RB_NODE_ERROR_MAX])
+{
+    struct rb_node *node;
+    error[0] = '\0';
+    enum rb_err err = make_node(config, log, &node);
+    if (err != RB_OK) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
+        return err;
+    }
+    raise_file_limit(node);
+    err = start_threads(node, error);
+    if (err != RB_OK) {
+        free_node(node);
+        return err;
+    }
+    pthread_mutex_lock(&node->lock);
+    while (!node->listened) {
+        pthread_cond_wait(&node->changed, &node->lock);
+    }
+    err = node->shards[0].err;
+    pthread_mutex_unlock(&node->lock);
+    if (err != RB_OK) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX,
+                       "Error listening on port: %s:%d, \"listen tcp %s:%d: bind: %s\"",
+                       node->shared.info_host, config->port, node->shared.info_host, config->port,
+                       err == RB_ERR_IN_USE ? "address already in use" : rb_err_text(err));
+        rb_node_stop(node);
+        return err;
+    }
+    *ret_node = node;
+    return RB_OK;
+}
+
+void rb_node_stop(struct rb_node *node)
+{
+    atomic_store(&node->shared.stopping, 1);
+    wake_all(node);
+    free_node(node);
+}
+
+const struct rb_addr *rb_node_addr(const struct rb_node *node)
+{
+    return &node->bound;
+}
+
+const char *rb_node_id(const struct rb_node *node)
+{
+    return node->shared.server_id;
+}
+
+const char *rb_node_name(const struct rb_node *node)
+{
+    return node->shared.server_name;
+}
+
+uint32_t rb_node_shard_count(const struct rb_node *node)
+{
+    return node->shared.shard_count;
+}
+
+void rb_node_stats(const struct rb_node *node, struct rb_node_stats *ret_stats)
+{
+    *ret_stats = (struct rb_node_stats){ 0 };
+    for (uint32_t i = 0; i < node->shared.shard_count; i++) {
+        const struct rb_core_stats *stats = rb_shard_stats(node->shards[i].shard);
+        ret_stats->conns += rb_counter_get(&stats->conns);
+        ret_stats->conns_total += rb_counter_get(&stats->conns_total);
+        ret_stats->subs += rb_counter_get(&stats->subs);
+        ret_stats->in_msgs += rb_counter_get(&stats->in_msgs);
+        ret_stats->in_bytes += rb_counter_get(&stats->in_bytes);
+        ret_stats->out_msgs += rb_counter_get(&stats->out_msgs);
+        ret_stats->out_bytes += rb_counter_get(&stats->out_bytes);
+        ret_stats->slow_consumers += rb_counter_get(&stats->slow_consumers);
+        ret_stats->stale_conns += rb_counter_get(&stats->stale_conns);
+    }
+}

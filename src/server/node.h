@@ -1,0 +1,38 @@
+/* node.h - one server: its shards, their threads and drivers. The one place that names drivers. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ringbus/errors.h"
+#include "ringbus/log.h"
+#include "ringbus/transport.h"
+#include "server/config.h"
+
+struct rb_node;
+
+#define RB_NODE_ERROR_MAX 1024
+
+/**
+ * Starts a server: threads, rings, listener. Returns when it is ready or has failed; `error` then says why, and
+ * nothing is left behind.
+ * Ownership: copies `config` and `log`. Thread: any.
+ * Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_UNSUPPORTED (no io_uring), RB_ERR_MEMORY, RB_ERR_LIMIT.
+ */
+RB_MUST_CHECK enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *log,
+                                        struct rb_node **ret_node, char error[RB_NODE_ERROR_MAX]);
+/** What the client listener is bound to. */
+const struct rb_addr *rb_node_addr(const struct rb_node *node);
+/** Fills `id` with the server's id ("N" and 55 base32 characters). */
+const char *rb_node_id(const struct rb_node *node);
+const char *rb_node_name(const struct rb_node *node);
+uint32_t rb_node_shard_count(const struct rb_node *node);
+
+/** Sums over all shards. */
+struct rb_node_stats {
+    uint64_t conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers, stale_conns;
+};
+void rb_node_stats(const struct rb_node *node, struct rb_node_stats *ret_stats);
+
+/** Ends every connection, waits for the shards, frees the node. Thread: any but a shard's. */
+void rb_node_stop(struct rb_node *node);

@@ -1,0 +1,411 @@
+/* shard.c - the turn of one reactor.
+ *
+ *   poll transport -> take mail -> step events -> expire timers -> flush sends -> publish mail, wake neighbours
+ *
+ * 1. Mail is taken after the poll and before the events of that poll are stepped. What another shard published
+ *    before it let its client know (a PONG, say) is therefore seen before anything that client does next.
+ * 2. Mail is published before the sends of the same turn reach the kernel (the driver submits in the next poll).
+ * 3. While a ring is nearly full (core.mail_tight) no operation that could need it is begun: input is held,
+ *    subscriptions of ended connections stay until there is room again.
+ */
+#include "server/shard.h"
+
+#include <stdlib.h>
+
+#include "core/conn.h"
+#include "core/deliver.h"
+#include "ringbus/check.h"
+
+#define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
+#define QUEUES_MAX 256
+
+enum { MAIL_MSG = 1, MAIL_INTEREST = 2 };
+
+/* What every record begins with; then the queue lengths (u16 each), queue names, subject, reply, payload. */
+struct mail_head {
+    uint32_t bytes; /* of the whole record, rounded up to 8 */
+    uint8_t type, hop_count;
+    uint16_t queue_count;
+    uint32_t subject_len, reply_len, header_len, payload_len;
+    uint32_t weight;
+    uint32_t pad;
+};
+
+struct rb_shard {
+    struct rb_core core;
+    struct rb_shard_options options;
+    uint32_t index, count;
+    uint32_t listener;
+    bool listening, stopping;
+    struct rb_log_limit accept_limit;
+};
+
+/* Mail out */
+
+static uint8_t *put(uint8_t *at, struct rb_slice s)
+{
+    if (s.len > 0) {
+        memcpy(at, s.ptr, s.len);
+    }
+    return at + s.len;
+}
+
+static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_head *head,
+                             const struct rb_slice *queues)
+{
+    size_t bytes = sizeof(*head) + head->subject_len + head->reply_len + head->payload_len;
+    for (uint32_t i = 0; i < head->queue_count; i++) {
+        bytes += sizeof(uint16_t) + queues[i].len;
+    }
+    bytes = (bytes + 7) & ~(size_t)7;
+    struct rb_mail *mail = shard->options.shared->mail;
+    uint8_t *out = bytes > UINT32_MAX
+                       ? NULL
+                       : rb_mail_record(mail, shard->index, to, (uint32_t)bytes);
+    if (!rb_mail_room(mail, shard->index, to, TIGHT_BLOCKS)) {
+        shard->core.mail_tight = true;
+    }
+    if (out == NULL) {
+        return NULL;
+    }
+    head->bytes = (uint32_t)bytes;
+    uint8_t *at = put(out, rb_slice_of(head, sizeof(*head)));
+    for (uint32_t i = 0; i < head->queue_count; i++) {
+        uint16_t len = (uint16_t)queues[i].len;
+        at = put(at, rb_slice_of(&len, sizeof(len)));
+    }
+    for (uint32_t i = 0; i < head->queue_count; i++) {
+        at = put(at, queues[i]);
+    }
+    return at;
+}
+
+static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
+                     const struct rb_slice *queues, uint32_t queue_count)
+{
+    struct rb_shard *shard = ctx;
+    struct mail_head head = { .type = MAIL_MSG,
+                              .hop_count = (uint8_t)msg->hop_count,
+                              .queue_count = (uint16_t)queue_count,
+                              .subject_len = (uint32_t)msg->subject.len,
+                              .reply_len = (uint32_t)msg->reply.len,
+                              .header_len = msg->header_len,
+                              .payload_len = (uint32_t)msg->payload.len };
+    uint8_t *at = begin_record(shard, to, &head, queues);
+    if (at == NULL) {
+        rb_counter_add(&shard->core.stats.mail_dropped, 1);
+        return;
+    }
+    (void)put(put(put(at, msg->subject), msg->reply), msg->payload);
+}
+
+static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice queue,
+                          uint32_t weight)
+{
+    struct rb_shard *shard = ctx;
+    if (shard->stopping) {
+        return; /* nobody will publish any more */
+    }
+    for (uint32_t to = 0; to < shard->count; to++) {
+        if (to == shard->index) {
+            continue;
+        }
+        struct mail_head head = { .type = MAIL_INTEREST,
+                                  .queue_count = 1,
+                                  .subject_len = (uint32_t)subject.len,
+                                  .weight = weight };
+        uint8_t *at = begin_record(shard, to, &head, &queue);
+        rb_assert(at != NULL); /* invariant 3 keeps room; losing interest would lose messages */
+        (void)put(at, subject);
+    }
+}
+
+/* Mail in */
+
+static uint32_t step_record(struct rb_shard *shard, uint32_t from, const uint8_t *at)
+{
+    struct mail_head head;
+    memcpy(&head, at, sizeof(head));
+    struct rb_slice queues[QUEUES_MAX];
+    rb_assert(head.queue_count <= QUEUES_MAX);
+    const uint8_t *lens = at + sizeof(head);
+    const uint8_t *rest = lens + head.queue_count * sizeof(uint16_t);
+    for (uint32_t i = 0; i < head.queue_count; i++) {
+        uint16_t len;
+        memcpy(&len, lens + i * sizeof(len), sizeof(len));
+        queues[i] = rb_slice_of(rest, len);
+        rest += len;
+    }
+    struct rb_slice subject = rb_slice_of(rest, head.subject_len);
+    rest += head.subject_len;
+    if (head.type == MAIL_INTEREST) {
+        if (rb_sublist_remote(shard->core.sublist, subject, queues[0], from, head.weight) !=
+            RB_OK) {
+            rb_counter_add(&shard->core.stats.mail_dropped, 1);
+            rb_log_err(shard->core.log,
+                       "memory budget spent: interest of shard %u in \"%.*s\" is not known here",
+                       from, RB_S_ARG(subject));
+        }
+        return head.bytes;
+    }
+    struct rb_msg msg = { .subject = subject,
+                          .reply = rb_slice_of(rest, head.reply_len),
+                          .payload = rb_slice_of(rest + head.reply_len, head.payload_len),
+                          .header_len = head.header_len,
+                          .hop_count = head.hop_count };
+    rb_deliver_mail(&shard->core, &msg, queues, head.queue_count);
+    return head.bytes;
+}
+
+static bool take_mail(struct rb_shard *shard)
+{
+    struct rb_mail *mail = shard->options.shared->mail;
+    bool worked = false;
+    for (uint32_t from = 0; from < shard->count; from++) {
+        if (from == shard->index) {
+            continue;
+        }
+        struct rb_mail_block *block;
+        for (uint32_t i = 0; i < 4 * RB_MAIL_BLOCKS_MAX &&
+                             (block = rb_mail_take(mail, from, shard->index)) != NULL;
+             i++) {
+            for (uint32_t offset = 0; offset < block->len;) {
+                offset += step_record(shard, from, block->data + offset);
+            }
+            if (rb_mail_return(mail, from, shard->index, block)) {
+                rb_transport_wake(shard->core.transport, from);
+            }
+            worked = true;
+        }
+    }
+    return worked;
+}
+
+static void publish_mail(struct rb_shard *shard)
+{
+    struct rb_mail *mail = shard->options.shared->mail;
+    for (uint32_t to = 0; to < shard->count; to++) {
+        if (to != shard->index && mail->pairs[shard->index * shard->count + to].current != NULL &&
+            rb_mail_publish(mail, shard->index, to)) {
+            rb_transport_wake(shard->core.transport, to);
+        }
+    }
+}
+
+static bool has_room(struct rb_shard *shard)
+{
+    for (uint32_t to = 0; to < shard->count; to++) {
+        if (to != shard->index &&
+            !rb_mail_room(shard->options.shared->mail, shard->index, to, TIGHT_BLOCKS)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void look_for_room(struct rb_shard *shard)
+{
+    if (shard->core.mail_tight && has_room(shard)) {
+        shard->core.mail_tight = false;
+    }
+    if (!shard->core.mail_tight && !rb_list_empty(&shard->core.stalled)) {
+        rb_conn_resume(&shard->core);
+    }
+}
+
+/* The turn */
+
+static int64_t wait_ns(struct rb_shard *shard, int64_t max_ns)
+{
+    struct rb_core *core = &shard->core;
+    if (!rb_list_empty(&core->effects.wanted) ||
+        (!core->mail_tight && !rb_list_empty(&core->stalled)) ||
+        (!shard->stopping && atomic_load(&shard->options.shared->stopping) != 0)) {
+        return 0;
+    }
+    int64_t wait = rb_wheel_wait_ns(&core->wheel, rb_env_now(core->env));
+    if (wait < 0 || (max_ns >= 0 && max_ns < wait)) {
+        wait = max_ns;
+    }
+    return wait;
+}
+
+/* Blocks in the transport unless mail is there; see the sleep protocol in mailbox.c. */
+static uint32_t poll_events(struct rb_shard *shard, int64_t timeout_max_ns,
+                            struct rb_event **ret_events)
+{
+    struct rb_core *core = &shard->core;
+    int64_t wait = timeout_max_ns == 0 ? 0 : wait_ns(shard, timeout_max_ns);
+    if (wait == 0 || shard->count == 1) {
+        return rb_transport_poll(core->transport, wait, ret_events);
+    }
+    struct rb_mail *mail = shard->options.shared->mail;
+    if (core->mail_tight) {
+        rb_mail_want_room(mail, shard->index);
+    }
+    if (!rb_mail_sleep(mail, shard->index) || (core->mail_tight && has_room(shard))) {
+        wait = 0;
+    }
+    uint32_t count = rb_transport_poll(core->transport, wait, ret_events);
+    rb_mail_awake(mail, shard->index);
+    return count;
+}
+
+static void step_event(struct rb_shard *shard, const struct rb_event *event)
+{
+    struct rb_core *core = &shard->core;
+    if (event->kind == RB_EVENT_ACCEPTED) {
+        core->options.info.port = (uint16_t)atomic_load(&shard->options.shared->port);
+    }
+    if (event->kind != RB_EVENT_ACCEPT_FAILED) {
+        rb_conn_event(core, event);
+        return;
+    }
+    uint64_t skipped;
+    if (rb_log_limit_pass(&shard->accept_limit, core->now_ns, &skipped)) {
+        rb_log_err(core->log, "accept failed: %s%s (%llu more since the last line)",
+                   rb_err_text(event->err),
+                   event->err == RB_ERR_LIMIT
+                       ? "; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+                       : "",
+                   (unsigned long long)skipped);
+    }
+}
+
+static void see_stopping(struct rb_shard *shard)
+{
+    if (atomic_load(&shard->options.shared->stopping) == 0) {
+        return;
+    }
+    if (!shard->stopping && shard->listening) {
+        rb_transport_unlisten(shard->core.transport, shard->listener);
+        shard->listening = false;
+    }
+    shard->stopping = true;
+    rb_conn_end_all(&shard->core, RB_CLOSE_SHUTDOWN); /* again each turn: some may still arrive */
+}
+
+bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
+{
+    struct rb_core *core = &shard->core;
+    struct rb_event *events;
+    uint32_t count = poll_events(shard, timeout_max_ns, &events);
+    core->now_ns = rb_env_now(core->env);
+    bool worked = take_mail(shard) || count > 0;
+    for (uint32_t i = 0; i < count; i++) {
+        step_event(shard, &events[i]);
+    }
+    for (struct rb_timer *timer;
+         (timer = rb_wheel_expire(&core->wheel, core->now_ns)) != NULL;) {
+        rb_conn_timer(core, timer);
+        worked = true;
+    }
+    see_stopping(shard);
+    look_for_room(shard);
+    worked |= !rb_list_empty(&core->effects.wanted);
+    rb_conn_effects(core);
+    publish_mail(shard);
+    return worked;
+}
+
+/* Assembly */
+
+static struct rb_core_options core_options(const struct rb_shard_options *options)
+{
+    const struct rb_node_shared *shared = options->shared;
+    const struct rb_config *config = shared->config;
+    struct rb_core_options core = {
+        .shard_index = options->index,
+        .shard_count = shared->shard_count,
+        .max_control_line = config->max_control_line,
+        .max_payload = config->max_payload,
+        .max_subs = config->max_subscriptions,
+        .max_sub_tokens = config->max_sub_tokens,
+        .ping_max = config->ping_max,
+        .max_pending = config->max_pending_bytes,
+        .ping_interval_ns = config->ping_interval_ns,
+        .write_deadline_ns = config->write_deadline_ns,
+        .auth_timeout_ns = config->auth_timeout_ns,
+        .max_connections = config->max_connections,
+        .headers = !config->no_header_support,
+        .max_traced_msg_bytes = config->max_traced_msg_bytes,
+        .auth = { .user = rb_slice_text(config->user),
+                  .pass = rb_slice_text(config->pass),
+                  .token = rb_slice_text(config->token) },
+    };
+    core.info = (struct rb_info){
+        .server_id = rb_slice_text(shared->server_id),
+        .server_name = rb_slice_text(shared->server_name),
+        .version = RB_S(RB_NATS_VERSION),
+        .runtime = RB_S("c17"),
+        .host = rb_slice_text(shared->info_host),
+        .ringbus_version = RB_S(RB_VERSION),
+        .headers = core.headers,
+        .auth_required = rb_auth_password_required(&core.auth),
+        .max_payload = config->max_payload,
+        .api_lvl = 0,
+    };
+    return core;
+}
+
+enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_shard **ret_shard)
+{
+    struct rb_shard *shard = calloc(1, sizeof(*shard));
+    if (shard == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    shard->options = *options;
+    shard->index = options->index;
+    shard->count = options->shared->shard_count;
+    shard->accept_limit = (struct rb_log_limit){ .interval_ns = 5 * UINT64_C(1000000000) };
+    struct rb_core *core = &shard->core;
+    core->options = core_options(options);
+    core->peers = (struct rb_core_peers){ .msg = send_msg, .interest = send_interest, .ctx = shard };
+    core->transport = options->transport;
+    core->env = options->env;
+    core->log = options->shared->log;
+    core->budget = options->budget;
+    core->next_cid = &options->shared->next_cid;
+    core->conn_count = &options->shared->conn_count;
+    enum rb_err err = rb_core_init(core);
+    if (err != RB_OK) {
+        free(shard);
+        return err;
+    }
+    *ret_shard = shard;
+    return RB_OK;
+}
+
+void rb_shard_destroy(struct rb_shard *shard)
+{
+    rb_core_deinit(&shard->core);
+    free(shard);
+}
+
+enum rb_err rb_shard_listen(struct rb_shard *shard, const struct rb_addr *addr,
+                            struct rb_addr *ret_addr)
+{
+    struct rb_listen_options options = { .addr = *addr, .backlog = 4096, .spread = true };
+    enum rb_err err =
+        rb_transport_listen(shard->core.transport, &options, &shard->listener, ret_addr);
+    if (err == RB_OK) {
+        shard->listening = true;
+        atomic_store(&shard->options.shared->port, ret_addr->port);
+    }
+    return err;
+}
+
+bool rb_shard_stopped(const struct rb_shard *shard)
+{
+    return shard->stopping && rb_list_empty(&shard->core.conns);
+}
+
+const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard)
+{
+    return &shard->core.stats;
+}
+
+const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard)
+{
+    return shard->core.sublist;
+}

@@ -1,0 +1,175 @@
+/* inside.h - what the files of the io_uring driver share; nobody else includes it. */
+#pragma once
+
+#include <liburing.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "ringbus/bounds.h"
+#include "transport/slot.h"
+#include "transport/uring/uring.h"
+
+#define URING_LISTENERS_MAX 8
+#define URING_RECV_BUFFERS_DEFAULT 64
+#define URING_BUF_GROUP 0
+
+/* data of a completion: operation << 52 | what it belongs to. */
+enum uring_op {
+    URING_OP_RECV,    /* conn */
+    URING_OP_SEND,    /* conn */
+    URING_OP_CONNECT, /* conn */
+    URING_OP_ACCEPT,  /* listener */
+    URING_OP_BACKOFF, /* listener: the pause after a failed accept is over */
+    URING_OP_LINGER,  /* the linger tick */
+    URING_OP_ADOPT,   /* from another member: listener << 32 | descriptor */
+    URING_OP_REFUSED, /* to ourselves: the same, the other member could not be told */
+    URING_OP_IGNORE,  /* wakes, cancels */
+};
+#define URING_OP_SHIFT 52
+
+/* Events that wait for room (struct uring_conn.due). */
+enum { URING_DUE_FAILED = 1, URING_DUE_CLOSED = 2 };
+
+enum uring_conn_state {
+    URING_CONN_CONNECTING,
+    URING_CONN_OPEN,
+    URING_CONN_LINGERING, /* closed by the owner; what was sent still has to arrive */
+    URING_CONN_ENDING,    /* waits for its operations to end, then for CLOSED to be delivered */
+};
+
+/* A send of several slices; small and large ones come from different pools. */
+struct uring_gather {
+    struct msghdr header; /* msg_iov moves forward over what was sent */
+    uint32_t cap;
+    struct iovec iov[];
+};
+#define URING_GATHER_SMALL 8
+
+struct uring_conn {
+    struct rb_slot slot;
+    struct rb_list due_link;   /* in transport.due while due != 0 */
+    struct rb_list queue_link; /* in transport.starved, or in one of the linger lists */
+    int fd;
+    uint8_t state, due, due_err;
+    bool receive;      /* the owner gives credit, or we drain */
+    bool recv_armed;   /* a multishot receive is in the kernel */
+    bool recv_cancel;  /* it has been asked to end */
+    bool sending;      /* a send is in the kernel */
+    bool failed;       /* FAILED is due or delivered: no RECEIVED any more */
+    uint32_t drained_bytes;
+    struct uring_gather *gather; /* of the send in flight; NULL: `single` */
+    union {
+        struct {
+            const uint8_t *ptr;
+            size_t len;
+        } single;
+        struct sockaddr_in6 target; /* while connecting; room for either family */
+    } out;
+};
+_Static_assert(sizeof(struct uring_conn) <= 256, "idle connections are small");
+
+struct uring_listener {
+    int fd; /* -1: unused */
+    bool spread, armed, pausing, closing;
+    uint32_t pause_ms;
+    uint32_t next_member;
+    struct __kernel_timespec pause;
+};
+
+/* The receive buffers the kernel chooses from. Held ones carry the bytes of this turn's events. */
+struct uring_bufs {
+    struct io_uring_buf_ring *ring;
+    uint8_t *memory;
+    uint16_t *held;
+    uint32_t count, held_count;
+};
+
+struct rb_uring_group {
+    uint32_t member_count;
+    _Atomic int ring_fd[]; /* -1: not there, or gone */
+};
+
+struct uring_transport {
+    struct rb_transport base;
+    struct rb_ring *ring;
+    struct rb_uring_group *group;
+    uint32_t index;
+    struct rb_slots slots;
+    struct rb_pool gather_small, gather_large;
+    struct uring_bufs bufs;
+    struct uring_listener listeners[URING_LISTENERS_MAX];
+    struct rb_list due;                 /* conns that owe events */
+    struct rb_list starved;             /* conns whose receive ended for want of a buffer */
+    struct rb_list linger_new, linger_old;
+    struct __kernel_timespec linger_tick;
+    bool linger_armed;
+    bool woken;                         /* by ourselves: the next poll does not wait */
+    bool destroying;                    /* no events, nothing is armed again */
+    uint32_t op_count;                  /* operations in the kernel that will complete */
+    uint32_t event_count;
+    struct rb_event events[RB_EVENTS_MAX];
+};
+
+/* uring.c */
+/* An entry whose completion is counted. */
+struct io_uring_sqe *uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what);
+/* Asks the kernel to end the operation with that data; its own completion comes in any case. */
+void uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what);
+/* A message to another ring of the group; only its failure completes here, with `failure_data`. */
+void uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64_t failure_data);
+static inline uint64_t uring_data(enum uring_op op, uint64_t what)
+{
+    return (uint64_t)op << URING_OP_SHIFT | what;
+}
+/* Room was kept: every completion adds at most one event. */
+struct rb_event *uring_event(struct uring_transport *t, enum rb_event_kind kind, enum rb_err err);
+struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
+                                  enum rb_event_kind kind, enum rb_err err);
+
+/* sockaddr.c */
+enum rb_err uring_err(int error); /* from a positive errno */
+socklen_t uring_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_target);
+void uring_sockaddr_to(const struct sockaddr_storage *from, struct rb_addr *ret_addr);
+
+/* bufring.c */
+RB_MUST_CHECK enum rb_err uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring,
+                                          uint32_t count);
+void uring_bufs_deinit(struct uring_bufs *bufs, struct rb_ring *ring);
+/* The bytes of a completion with IORING_CQE_F_BUFFER; held until the next give_back. */
+struct rb_slice uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int32_t res);
+/* Gives the held buffers to the kernel again; returns their number. */
+uint32_t uring_bufs_give_back(struct uring_bufs *bufs);
+
+/* listen.c */
+enum rb_err uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
+                         uint32_t *ret_listener, struct rb_addr *ret_bound);
+void uring_unlisten(struct rb_transport *base, uint32_t listener);
+void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags);
+void uring_on_backoff(struct uring_transport *t, uint32_t index);
+/* Makes a descriptor accepted by this or another member a connection of ours. */
+void uring_adopt(struct uring_transport *t, uint32_t listener, int fd);
+
+/* conn.c */
+enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
+                          struct rb_conn_id *ret_conn);
+enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
+                       const struct rb_slice *slices, uint32_t slice_count);
+enum rb_err uring_close(struct rb_transport *base, struct rb_conn_id id);
+void uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive);
+void uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user);
+/* NULL when a slot is refused; then `fd` is still the caller's. */
+struct uring_conn *uring_conn_open(struct uring_transport *t, int fd, enum uring_conn_state state);
+/* Starts to receive on a new connection. */
+void uring_conn_start(struct uring_transport *t, struct uring_conn *conn);
+void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags);
+void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res);
+void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res);
+void uring_on_linger(struct uring_transport *t);
+/* Arms again at most `count` receives that ended for want of a buffer. */
+void uring_feed_starved(struct uring_transport *t, uint32_t count);
+/* Delivers owed events while there is room. */
+void uring_deliver_due(struct uring_transport *t);
+/* Tells the kernel to end everything of this connection; no events (destroy). */
+void uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn);
