@@ -1,4 +1,4 @@
-# report.awk - lines of JSON from ringbus_load -> tables of medians, beside the targets. Plain POSIX awk.
+# report.awk - JSON lines of ringbus_load -> tables of medians beside the targets. POSIX awk.
 
 BEGIN {
     baseline = "nats-server"
@@ -137,7 +137,8 @@ function print_rows(server, scenario) {
     } else if (scenario == "mem_subs") {
         print_row(server, scenario, "bytes_per_sub", "RSS per subscription, B")
     } else if (scenario == "conns") {
-        print_row(server, scenario, "conns_per_s", "connections opened per s")
+        print_row(server, scenario, "conns_per_s",
+                  "opened per s, of " median(server, scenario, "conns") " connections")
         print_row(server, scenario, "open_cpu_us_per_conn", "CPU per connection, us")
         print_row(server, scenario, "ping_round_ms", "PING to each, ms")
         print_row(server, scenario, "deliver_ms", "message to each, ms")

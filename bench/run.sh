@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh - ringbus beside nats-server: interleaved rounds, medians, a table. bench/README.md explains the method.
+# run.sh - ringbus beside nats-server: interleaved rounds, medians, a table (method: README.md).
 set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -69,7 +69,9 @@ nats=${NATS_SERVER:-$(command -v nats-server || echo "$HOME/go/bin/nats-server")
     go install github.com/nats-io/nats-server/v2@v2.15.2"
 
 # The servers inherit the limit; the conns scenario needs 20,000 and some.
+# shellcheck disable=SC3045 # not in POSIX, but in every sh of Linux
 ulimit -Hn 65536 2>/dev/null
+# shellcheck disable=SC3045
 ulimit -Sn "$(ulimit -Hn)" 2>/dev/null
 
 work=$(mktemp -d) || exit 1
@@ -99,7 +101,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Runs ringbus_load; interruptible, since the shell handles signals only between foreground commands.
+# Runs ringbus_load in the background: a shell handles signals only between foreground commands.
 run_load() {
     "$load" "$@" >"$work/line" 2>"$work/load.err" &
     load_pid=$!

@@ -1,9 +1,12 @@
 /* background.c - 100,000 subscriptions that never match, 1,000 changes a second.
  *
- * 1. None of the subjects matches RB_LOAD_SUBJECT, so the number of deliveries stays what the scenario says.
- * 2. One in 100 begins with a wildcard and one in 12 contains one, so matching cannot end at a table of literals.
- * 3. What changes are siblings of the measured subject ("bench.<n>"): a match cache that is dropped by neighbourhood
- *    or wholesale has to be rebuilt 1,000 times a second, one that is dropped by subject does not.
+ * 1. None of the subjects matches RB_LOAD_SUBJECT, so the number of deliveries stays what the
+ *    scenario says.
+ * 2. One in 100 begins with a wildcard and one in 12 contains one, so matching cannot end at a
+ *    table of literals.
+ * 3. What changes are siblings of the measured subject ("bench.<n>"): a match cache that is dropped
+ *    by neighbourhood or wholesale has to be rebuilt 1,000 times a second, one that is dropped by
+ *    subject does not.
  */
 #include "background.h"
 
@@ -63,7 +66,8 @@ static void fill(const struct rb_load *load, struct rb_client *client, uint32_t 
 static int print_change(char *line, size_t cap, uint64_t change)
 {
     if (change >= CHANGE_LIVE && change % 2 == 1) {
-        return snprintf(line, cap, "UNSUB %llu\r\n", (unsigned long long)(change - CHANGE_LIVE) / 2);
+        unsigned long long oldest = (change - CHANGE_LIVE) / 2;
+        return snprintf(line, cap, "UNSUB %llu\r\n", oldest);
     }
     unsigned long long sid = change < CHANGE_LIVE ? change : (change + CHANGE_LIVE) / 2;
     const char *format = sid % 50 == 1  ? "SUB bench.*.n%llu %llu\r\n"

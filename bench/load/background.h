@@ -1,4 +1,5 @@
-/* background.h - the company of the `_churn` variants: many foreign subscriptions, and some that come and go. */
+/* background.h - the company of the `_churn` variants: many foreign subscriptions, and some that
+ * come and go. */
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +8,8 @@
 
 struct rb_background;
 
-/** Opens the connections, subscribes, and starts to change subscriptions from a thread of its own. */
+/** Opens the connections, subscribes, and starts to change subscriptions from a thread of its own.
+ */
 struct rb_background *rb_background_start(const struct rb_load *load);
 /** Changes made so far. */
 uint64_t rb_background_changes(const struct rb_background *background);

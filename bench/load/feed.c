@@ -1,10 +1,11 @@
 /* feed.c - the receiving side's view of one connection.
  *
- * 1. All messages of a connection have one length, so the next boundary is known without parsing. At each boundary one
- *    byte tells a message from a control line, and each message must end with CRLF: a byte too many or too few shows at
- *    the next boundary.
- * 2. The first whole message of each call is compared byte for byte, its index included. A lost, doubled or reordered
- *    message shifts all later indexes and so is seen; the exact count is the caller's check.
+ * 1. All messages of a connection have one length, so the next boundary is known without parsing.
+ *    At each boundary one byte tells a message from a control line, and each message must end with
+ *    CRLF: a byte too many or too few shows at the next boundary.
+ * 2. The first whole message of each call is compared byte for byte, its index included. A lost
+ *    or doubled message shifts all later indexes and so is seen; one that is damaged or out of its
+ *    place is seen when the sample hits it. The exact count is the caller's check.
  * 3. The cost is two loads per message; reading from the socket costs many times that.
  */
 #include "feed.h"

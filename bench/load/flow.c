@@ -3,12 +3,15 @@
  *   publisher (calling thread) --batches--> server --messages--> receiver threads (epoll)
  *        ^------------------- window: progress of the slowest --------------'
  *
- * 1. A batch is one buffer of ready PUB lines, written whole, again and again; its messages carry their place in it.
- *    So the generator's part per message is a copy into a socket, and the k-th message of a receiver is known.
- * 2. At most `window_msgs` messages are published and not yet read by the slowest receiver. The server always has work
- *    waiting, and never so much that it takes a receiver for a slow consumer (64 MiB by default).
- * 3. The clock runs from the first batch after the warm-up until every message has been read and each publisher's PING
- *    is answered. Then each receiver does PING and PONG too, and the counts must be exact.
+ * 1. A batch is one buffer of ready PUB lines, written whole, again and again; its messages carry
+ *    their place in it. So the generator's part per message is a copy into a socket, and the k-th
+ *    message of a receiver is known.
+ * 2. At most `window_msgs` messages are published and not yet read by the slowest receiver. The
+ *    server always has work waiting, and never so much that it takes a receiver for a slow consumer
+ *    (64 MiB by default).
+ * 3. The clock runs from the first batch after the warm-up until every message has been read and
+ *    each publisher's PING is answered. Then each receiver does PING and PONG too, and the counts
+ *    must be exact.
  */
 #include "load.h"
 
@@ -263,7 +266,8 @@ static bool write_some(struct flow *flow, struct publisher *publisher)
     return true;
 }
 
-/* Publishes whole batches for `time_ns`, then waits until all of it has been worked on. Returns their number. */
+/* Publishes whole batches for `time_ns`, then waits until all of it has been worked on. Returns
+ * their number. */
 static uint64_t publish(struct flow *flow, uint64_t time_ns)
 {
     uint64_t before = flow->published;
@@ -404,8 +408,8 @@ static void print_result(const struct flow *flow, const struct reading *from,
     }
     rb_load_print_head(flow->load);
     printf(",\"published\":%llu,\"delivered\":%.0f,\"wall_s\":%.4f,\"cpu_ns_per_msg\":%.2f,"
-           "\"msgs_per_s\":%.0f,\"server_cores\":%.3f,\"gen_cpu_ns_per_msg\":%.2f,\"gen_busy\":%.3f,"
-           "\"rss_kib\":%llu,\"sub_changes_per_s\":%.0f}\n",
+           "\"msgs_per_s\":%.0f,\"server_cores\":%.3f,\"gen_cpu_ns_per_msg\":%.2f,"
+           "\"gen_busy\":%.3f,\"rss_kib\":%llu,\"sub_changes_per_s\":%.0f}\n",
            (unsigned long long)published, flow->shape == SHAPE_PUB ? 0.0 : msgs, wall_ns / 1e9,
            server_ns / msgs, msgs * 1e9 / wall_ns, server_ns / wall_ns, own_ns / msgs,
            busiest_ns / wall_ns,

@@ -1,9 +1,11 @@
 /* latency.c - request and reply at a rate that keeps the server mostly idle.
  *
- * 1. The requester sends on a fixed schedule, blocks for the reply and measures with the monotonic clock. When a reply
- *    is so late that the next request's time has passed, that request is measured from the time it should have left.
- * 2. Requester and responder block in poll: on few cores a spinning generator would take the server's core. Four
- *    wake-ups are therefore part of each sample, two of them ours; they are the same for every server.
+ * 1. The requester sends on a fixed schedule, blocks for the reply and measures with the monotonic
+ *    clock. When a reply is so late that the next request's time has passed, that request is
+ *    measured from the time it should have left.
+ * 2. Requester and responder block in poll: on few cores a spinning generator would take the
+ *    server's core. Four wake-ups are therefore part of each sample, two of them ours; they are the
+ *    same for every server.
  */
 #include "load.h"
 
@@ -29,6 +31,8 @@
 #define REQUEST_HEAD "MSG svc.echo 1 " INBOX
 #define REPLY_HEAD "MSG " INBOX
 #define BODY "a payload, 16 B."
+#define REQUEST_TAIL " 16\r\n" BODY "\r\n"
+#define REPLY_TAIL " 1 16\r\n" BODY "\r\n"
 
 /* Collects one message of a fixed length; control lines pass by. */
 struct link {
@@ -67,7 +71,8 @@ static bool read_more(struct link *link)
     if (poll(&poll_fd, 1, 100) <= 0) {
         return false;
     }
-    ssize_t len = recv(link->client.fd, link->bytes + link->len, sizeof(link->bytes) - link->len, 0);
+    size_t room = sizeof(link->bytes) - link->len;
+    ssize_t len = recv(link->client.fd, link->bytes + link->len, room, 0);
     if (len <= 0) {
         rb_load_die("the server closed a connection");
     }
@@ -94,7 +99,7 @@ static void *responder_main(void *arg)
         if (memcmp(link->bytes, REQUEST_HEAD, sizeof(REQUEST_HEAD) - 1) != 0) {
             rb_load_die("the responder got something else than a request");
         }
-        int len = snprintf(reply, sizeof(reply), "PUB " INBOX "%.*s 16\r\n" BODY "\r\n",
+        int len = snprintf(reply, sizeof(reply), "PUB " INBOX "%.*s" REQUEST_TAIL,
                            TOKEN_DIGITS, (const char *)link->bytes + sizeof(REQUEST_HEAD) - 1);
         drop_msg(link);
         rb_client_write(&link->client, reply, (size_t)len);
@@ -102,7 +107,8 @@ static void *responder_main(void *arg)
     return NULL;
 }
 
-static void open_link(const struct rb_load *load, struct link *link, const char *sub, size_t msg_len)
+static void open_link(const struct rb_load *load, struct link *link, const char *sub,
+                      size_t msg_len)
 {
     rb_client_open(load, &link->client);
     link->msg_len = msg_len;
@@ -115,9 +121,9 @@ static void do_request(const struct rb_load *load, struct link *link, uint32_t t
 {
     char request[128];
     char reply[128];
-    int len = snprintf(request, sizeof(request), "PUB svc.echo " INBOX "%08u 16\r\n" BODY "\r\n",
+    int len = snprintf(request, sizeof(request), "PUB svc.echo " INBOX "%08u" REQUEST_TAIL,
                        token);
-    snprintf(reply, sizeof(reply), REPLY_HEAD "%08u 1 16\r\n" BODY "\r\n", token);
+    snprintf(reply, sizeof(reply), REPLY_HEAD "%08u" REPLY_TAIL, token);
     rb_client_write(&link->client, request, (size_t)len);
     while (!has_msg(link)) {
         (void)read_more(link);
@@ -169,8 +175,8 @@ void rb_load_latency(const struct rb_load *load)
     static uint64_t samples[SAMPLES];
     uint32_t count = load->quick ? SAMPLES_QUICK : SAMPLES;
     bool churn = strcmp(load->scenario, "latency_churn") == 0;
-    size_t request_len = sizeof(REQUEST_HEAD) - 1 + TOKEN_DIGITS + sizeof(" 16\r\n" BODY "\r\n") - 1;
-    size_t reply_len = sizeof(REPLY_HEAD) - 1 + TOKEN_DIGITS + sizeof(" 1 16\r\n" BODY "\r\n") - 1;
+    size_t request_len = sizeof(REQUEST_HEAD REQUEST_TAIL) - 1 + TOKEN_DIGITS;
+    size_t reply_len = sizeof(REPLY_HEAD REPLY_TAIL) - 1 + TOKEN_DIGITS;
     (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     responder = (struct responder){ .link.client.fd = -1 };
     open_link(load, &responder.link, "SUB svc.echo 1\r\n", request_len);

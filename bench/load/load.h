@@ -1,4 +1,5 @@
-/* load.h - ringbus_load: what the scenarios share (bench/README.md says what is measured and why). */
+/* load.h - ringbus_load: what the scenarios share (bench/README.md says what is measured and why).
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -7,7 +8,7 @@
 #include <sys/types.h>
 
 #define RB_LOAD_SUBJECT "bench.data"
-#define RB_LOAD_READ_BYTES (256 * 1024) /* one read of a receiver; stays in a core's second-level cache */
+#define RB_LOAD_READ_BYTES (256 * 1024) /* one read; fits a core's second-level cache */
 
 /** What the command line asked for. Times in ns. */
 struct rb_load {
@@ -24,7 +25,8 @@ struct rb_load {
     char *const *command;    /* of `startup`; NULL-terminated */
 };
 
-/** Publish at full speed to a shape of receivers, named by `load->scenario`: false when it names none. */
+/** Publish at full speed to a shape of receivers, named by `load->scenario`: false when it names
+ * none. */
 bool rb_load_flow(const struct rb_load *load);
 /** Request and reply at a low rate: percentiles of the round trip. */
 void rb_load_latency(const struct rb_load *load);
@@ -38,8 +40,8 @@ void rb_load_conns(const struct rb_load *load);
 void rb_load_startup(const struct rb_load *load);
 
 /**
- * Prints {"ok":false,"error":...} for the running scenario and ends the process with 1, from any thread: a benchmark
- * that saw something wrong has no number to give.
+ * Prints {"ok":false,"error":...} for the running scenario and ends the process with 1, from any
+ * thread: a benchmark that saw something wrong has no number to give.
  */
 _Noreturn void rb_load_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** Opens a line of output: {"server":...,"scenario":...,"ok":true - the caller prints the rest. */

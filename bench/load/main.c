@@ -30,8 +30,8 @@ static const char usage_text[] =
     "  -t THREADS  receiving threads (1)\n"
     "  -q          quick: fewer samples and shorter rests\n"
     "\n"
-    "Scenarios: pub<size> 1to1_<size> fan<n>_<size> queue<n>_<size> latency, each also with _churn;\n"
-    "mem_conns mem_subs conns startup. Sizes are bytes, or end in k.\n";
+    "Scenarios: pub<size> 1to1_<size> fan<n>_<size> queue<n>_<size> latency, each also with\n"
+    "_churn; mem_conns mem_subs conns startup. Sizes are bytes, or end in k.\n";
 
 /* The scenario that runs; read by rb_load_die from any thread. */
 static const struct rb_load *current;

@@ -1,7 +1,8 @@
 /* net.c - connections: one at a time (blocking), or by the thousand (epoll).
  *
  * Thousands of connections to one address and port run out of ephemeral ports, so each block of
- * SOURCE_CONNS_MAX leaves from its own loopback address 127.0.0.2, 127.0.0.3, ... (only for a server on 127/8).
+ * SOURCE_CONNS_MAX leaves from its own loopback address 127.0.0.2, 127.0.0.3, ... (only for a
+ * server on 127/8).
  */
 #include "net.h"
 
@@ -22,6 +23,7 @@
 #define CONNECT_RETRY_NS 1000000u
 #define CONNECT_WAIT_NS 5000000000u /* for a server that was just started */
 #define EVENTS_MAX 256
+#define FILES_RESERVE 256 /* descriptors that are not the counted connections */
 
 static struct sockaddr_in make_addr(const char *host, uint16_t port)
 {
@@ -70,23 +72,30 @@ uint16_t rb_net_free_port(void)
     return ntohs(addr.sin_port);
 }
 
-void rb_net_raise_files(uint32_t count)
+uint32_t rb_net_allowed_conns(const struct rb_load *load, uint32_t count)
 {
-    struct rlimit limit;
-    rlim_t want = (rlim_t)count + 256;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        rb_load_die("getrlimit: %s", strerror(errno));
+    struct rlimit ours;
+    struct rlimit theirs;
+    rlim_t want = (rlim_t)count + FILES_RESERVE;
+    if (getrlimit(RLIMIT_NOFILE, &ours) != 0 ||
+        prlimit(load->server_pid, RLIMIT_NOFILE, NULL, &theirs) != 0) {
+        rb_load_die("reading the limits on open files: %s", strerror(errno));
     }
-    if (limit.rlim_cur >= want) {
-        return;
+    if (ours.rlim_cur < want) {
+        struct rlimit raised = { .rlim_cur = want,
+                                 .rlim_max = ours.rlim_max < want ? want : ours.rlim_max };
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+            ours = raised;
+        } else { /* the hard limit is final here */
+            ours.rlim_cur = ours.rlim_max;
+            (void)setrlimit(RLIMIT_NOFILE, &ours);
+        }
     }
-    limit.rlim_cur = want;
-    if (limit.rlim_max < want) {
-        limit.rlim_max = want; /* root may */
+    rlim_t limit = ours.rlim_cur < theirs.rlim_cur ? ours.rlim_cur : theirs.rlim_cur;
+    if (limit < 2 * FILES_RESERVE) {
+        rb_load_die("only %llu open files are allowed", (unsigned long long)limit);
     }
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        rb_load_die("%u open files are not allowed here (ulimit -Hn): %s", count, strerror(errno));
-    }
+    return limit >= want ? count : (uint32_t)(limit - FILES_RESERVE);
 }
 
 void rb_client_took(struct rb_client *client, const uint8_t *ptr, ssize_t len)
@@ -209,7 +218,8 @@ static void start_one(const struct rb_load *load, int epoll, struct rb_client *c
     }
 }
 
-/* The server speaks first, so readable (or an error) is the first thing a new connection is. True once PONG is here. */
+/* The server speaks first, so readable (or an error) is the first thing a new connection is. True
+ * once PONG is here. */
 static bool step_one(struct rb_client *client)
 {
     uint8_t bytes[8192];

@@ -18,7 +18,8 @@ struct rb_client {
     struct rb_feed feed;
 };
 
-/** Connects (blocking, TCP_NODELAY), reads INFO, sends CONNECT and PING, waits for PONG. Retries while refused. */
+/** Connects (blocking, TCP_NODELAY), reads INFO, sends CONNECT and PING, waits for PONG. Retries
+ * while refused. */
 void rb_client_open(const struct rb_load *load, struct rb_client *client);
 void rb_client_close(struct rb_client *client);
 /** Writes all of it, however long that takes. */
@@ -27,19 +28,25 @@ void rb_client_write(struct rb_client *client, const void *ptr, size_t len);
 bool rb_client_read(struct rb_client *client, int timeout_ms);
 /** Sends PING and reads until its PONG: everything written before has been worked on. */
 void rb_client_sync(const struct rb_load *load, struct rb_client *client);
-/** What a read returned goes into the feed; 0 and errors die; answers a PING. `len` as returned by recv. */
+/** What a read returned goes into the feed; 0 and errors die; answers a PING. `len` as returned by
+ * recv. */
 void rb_client_took(struct rb_client *client, const uint8_t *ptr, ssize_t len);
 
-/** Lets this process have `count` descriptors and some; dies when the machine does not allow it. */
-void rb_net_raise_files(uint32_t count);
+/**
+ * How many of `count` connections the limits on open files allow at both ends; this process's limit
+ * is raised as far as it may be (beyond the hard limit for root). The caller reports the number it
+ * got.
+ */
+uint32_t rb_net_allowed_conns(const struct rb_load *load, uint32_t count);
 /** A loopback port nobody listens on right now. */
 uint16_t rb_net_free_port(void);
 /** One attempt at a blocking connection: the descriptor, or -1 with errno. */
 int rb_net_try_connect(const char *host, uint16_t port);
 
 /**
- * Opens `count` connections as fast as the server takes them, `inflight` at a time, and does CONNECT and PING on each.
- * They are non-blocking and belong to the returned epoll instance, with the index as data.
+ * Opens `count` connections as fast as the server takes them, `inflight` at a time, and does
+ * CONNECT and PING on each. They are non-blocking and belong to the returned epoll instance, with
+ * the index as data.
  */
 int rb_net_open_many(const struct rb_load *load, struct rb_client *clients, uint32_t count,
                      uint32_t inflight);

@@ -1,8 +1,9 @@
 /* probe.c - clocks, CPU time and memory.
  *
- * 1. The server's CPU time is its process clock (clock_getcpuclockid): the scheduler's own nanoseconds, summed over
- *    all threads including those that have ended. /proc/PID/stat counts in ticks of 10 ms, and the sum over
- *    /proc/PID/task/.../schedstat loses threads that end between two readings (and io_uring's workers do end).
+ * 1. The server's CPU time is its process clock (clock_getcpuclockid): the scheduler's own
+ *    nanoseconds, summed over all threads including those that have ended. /proc/PID/stat counts in
+ *    ticks of 10 ms, and the sum over /proc/PID/task/.../schedstat loses threads that end between
+ *    two readings (and io_uring's workers do end).
  * 2. Memory comes from smaps_rollup, which walks the page tables. /proc/PID/status is the fallback.
  */
 #include "probe.h"

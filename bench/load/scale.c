@@ -1,9 +1,11 @@
 /* scale.c - what an idle connection and a subscription cost, and what many connections do.
  *
- * 1. Memory is the growth of the server's resident set between two quiet moments, divided by the number of things
- *    added: it counts what the allocator rounds up and what tables keep in reserve, and not what the kernel holds for
- *    sockets (equal for all servers, and outside every process).
- * 2. A few connections are opened before the first reading, so that what a server sets up once is not counted.
+ * 1. Memory is the growth of the server's resident set between two quiet moments, divided by the
+ *    number of things added: it counts what the allocator rounds up and what tables keep in
+ *    reserve, and not what the kernel holds for sockets (equal for all servers, and outside every
+ *    process).
+ * 2. A few connections are opened before the first reading, so that what a server sets up once is
+ *    not counted.
  */
 #include "load.h"
 
@@ -62,20 +64,21 @@ static void close_warm(struct rb_client warm[WARM_CONNS])
 void rb_load_mem_conns(const struct rb_load *load)
 {
     struct rb_client warm[WARM_CONNS];
-    struct rb_client *clients = make_clients(IDLE_CONNS);
-    rb_net_raise_files(IDLE_CONNS);
+    uint32_t count = rb_net_allowed_conns(load, IDLE_CONNS);
+    struct rb_client *clients = make_clients(count);
     open_warm(load, warm);
     uint64_t before = rb_probe_rss_bytes(load->server_pid);
-    int epoll = rb_net_open_many(load, clients, IDLE_CONNS, INFLIGHT);
+    int epoll = rb_net_open_many(load, clients, count, INFLIGHT);
     rest(load);
     uint64_t after = rb_probe_rss_bytes(load->server_pid);
-    rb_net_close_many(epoll, clients, IDLE_CONNS);
+    rb_net_close_many(epoll, clients, count);
     close_warm(warm);
     free(clients);
     rb_load_print_head(load);
-    printf(",\"conns\":%u,\"rss_before_kib\":%llu,\"rss_after_kib\":%llu,\"bytes_per_conn\":%.0f}\n",
-           IDLE_CONNS, (unsigned long long)before / 1024, (unsigned long long)after / 1024,
-           ((double)after - (double)before) / IDLE_CONNS);
+    printf(",\"conns\":%u,\"rss_before_kib\":%llu,\"rss_after_kib\":%llu,"
+           "\"bytes_per_conn\":%.0f}\n",
+           count, (unsigned long long)before / 1024, (unsigned long long)after / 1024,
+           ((double)after - (double)before) / count);
 }
 
 void rb_load_mem_subs(const struct rb_load *load)
@@ -93,7 +96,8 @@ void rb_load_mem_subs(const struct rb_load *load)
         for (uint32_t s = 0; s < SUBS_PER_CONN; s++) {
             char subject[32];
             subject_bytes = (size_t)snprintf(subject, sizeof(subject), "mems.sub.%02u.%08u", c, s);
-            len += (size_t)snprintf(text + len, sizeof(text) - len, "SUB %s %u\r\n", subject, s + 1);
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "SUB %s %u\r\n", subject,
+                                    s + 1);
             if (len > sizeof(text) - 128 || s == SUBS_PER_CONN - 1) {
                 rb_client_write(&clients[c], text, len);
                 len = 0;
@@ -179,7 +183,8 @@ static struct spent spent_since(const struct rb_load *load, struct spent from)
                            .server_ns = now.server_ns - from.server_ns };
 }
 
-/* Publishes one message at a time and waits until every connection has it. The sum over the rounds. */
+/* Publishes one message at a time and waits until every connection has it. The sum over the
+ * rounds. */
 static struct spent deliver(const struct rb_load *load, int epoll, struct rb_client *clients,
                             uint32_t count, struct goal *goal)
 {
@@ -206,9 +211,8 @@ void rb_load_conns(const struct rb_load *load)
 {
     struct rb_client warm[WARM_CONNS];
     struct rb_expect expect;
-    uint32_t count = load->quick ? MANY_CONNS_QUICK : MANY_CONNS;
+    uint32_t count = rb_net_allowed_conns(load, load->quick ? MANY_CONNS_QUICK : MANY_CONNS);
     struct rb_client *clients = make_clients(count);
-    rb_net_raise_files(count);
     open_warm(load, warm);
     uint64_t rss_before = rb_probe_rss_bytes(load->server_pid);
 
@@ -241,9 +245,9 @@ void rb_load_conns(const struct rb_load *load)
     free(clients);
     free(expect.frame);
     rb_load_print_head(load);
-    printf(",\"conns\":%u,\"conns_per_s\":%.0f,\"open_cpu_us_per_conn\":%.2f,\"bytes_per_conn\":%.0f,"
-           "\"ping_round_ms\":%.2f,\"ping_cpu_us_per_conn\":%.3f,\"deliver_ms\":%.2f,"
-           "\"deliver_cpu_us_per_conn\":%.3f}\n",
+    printf(",\"conns\":%u,\"conns_per_s\":%.0f,\"open_cpu_us_per_conn\":%.2f,"
+           "\"bytes_per_conn\":%.0f,\"ping_round_ms\":%.2f,\"ping_cpu_us_per_conn\":%.3f,"
+           "\"deliver_ms\":%.2f,\"deliver_cpu_us_per_conn\":%.3f}\n",
            count, (double)count * 1e9 / (double)opened.wall_ns,
            (double)opened.server_ns / 1000.0 / count,
            ((double)rss_after - (double)rss_before) / count, (double)pinged.wall_ns / 1e6,

@@ -1,6 +1,8 @@
-/* startup.c - from fork to the first INFO: the server is started, asked until it answers, and ended, several times.
+/* startup.c - from fork to the first INFO: the server is started, asked until it answers, and
+ * ended, several times.
  *
- * The child dies with this process (PR_SET_PDEATHSIG), so no way out of the benchmark leaves a server behind.
+ * The child dies with this process (PR_SET_PDEATHSIG), so no way out of the benchmark leaves a
+ * server behind.
  */
 #include "load.h"
 
@@ -53,7 +55,8 @@ static void stop_server(pid_t pid)
     }
 }
 
-/* Asks until INFO comes. The port must be this server's: a refused connection or a closed one means not yet. */
+/* Asks until INFO comes. The port must be this server's: a refused connection or a closed one
+ * means not yet. */
 static void await_info(const struct rb_load *load, pid_t pid)
 {
     for (;;) {

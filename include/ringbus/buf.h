@@ -1,4 +1,4 @@
-/* buf.h - counted blocks of bytes from a shard's own pool. Counts are plain integers: one owner thread. */
+/* buf.h - counted blocks of bytes from a shard's own pool. Counts are plain: one owner thread. */
 #pragma once
 
 #include <stdint.h>
@@ -36,7 +36,7 @@ void rb_bufpool_deinit(struct rb_bufpool *pool);
 /** Frees cached blocks beyond `keep_bytes` in all; called when a shard goes idle. */
 void rb_bufpool_trim(struct rb_bufpool *pool, uint64_t keep_bytes);
 
-/** One count, len 0, cap >= `cap_min`. NULL when the budget is spent, the cached blocks given up for it. */
+/** One count, len 0, cap >= `cap_min`. NULL when the budget is spent even without cached blocks. */
 struct rb_buf *rb_buf_acquire(struct rb_bufpool *pool, uint32_t cap_min);
 /** Takes a block whose last count has gone; for rb_buf_release only. */
 void rb_buf_free(struct rb_buf *buf);

@@ -49,9 +49,9 @@ __attribute__((format(printf, 3, 4))) void rb_log_line(struct rb_log *log, enum 
         }                                                                                          \
     } while (0)
 
-/** At most one line per `interval_ns`; the next line says how many were left out. Owner thread only. */
+/** At most one line per `interval_ns`; the next says how many were left out. Owner thread only. */
 struct rb_log_limit {
     uint64_t interval_ns, last_ns, skipped_count;
 };
-/** True when a line may be printed now; *ret_skipped gets the number left out since the last one. */
+/** True when a line may be printed now; *ret_skipped gets the number left out since the last. */
 bool rb_log_limit_pass(struct rb_log_limit *limit, uint64_t now_ns, uint64_t *ret_skipped);

@@ -1,4 +1,5 @@
-/* mem.h - arenas for start-up, pools for objects, bounded queues, and the budget they count against. */
+/* mem.h - arenas for start-up, pools for objects, bounded queues, and the budget they count
+ * against. */
 #pragma once
 
 #include <stdbool.h>
@@ -67,8 +68,9 @@ void rb_arena_destroy(struct rb_arena *arena);
 /** Zeroed, 16-byte aligned; NULL when the allocator refuses. */
 void *rb_arena_take(struct rb_arena *arena, size_t bytes);
 
-/** Equal 16-byte aligned objects, carved from slabs that stay until deinit. An object keeps its bytes from
- * release to acquire, but for the first pointer's worth. Free ones are poisoned in sanitizer builds. */
+/** Equal 16-byte aligned objects, carved from slabs that stay until deinit. An object keeps its
+ * bytes from release to acquire, but for the first pointer's worth. Free ones are poisoned in
+ * sanitizer builds. */
 struct rb_pool {
     struct rb_budget *budget;
     void *free, *slabs;
@@ -114,7 +116,8 @@ struct rb_fifo {
     uint32_t cap, head, len;
 };
 
-RB_MUST_CHECK enum rb_err rb_fifo_init(struct rb_fifo *fifo, struct rb_budget *budget, uint32_t cap);
+RB_MUST_CHECK enum rb_err rb_fifo_init(struct rb_fifo *fifo, struct rb_budget *budget,
+                                       uint32_t cap);
 void rb_fifo_deinit(struct rb_fifo *fifo);
 /** RB_ERR_FULL when `cap` items wait. */
 RB_MUST_CHECK enum rb_err rb_fifo_push(struct rb_fifo *fifo, void *item);

@@ -34,7 +34,7 @@ struct rb_histogram {
 };
 
 uint32_t rb_histogram_index(uint64_t value);
-/** Largest value that falls into bucket `index`; of the last bucket 2^40-1, though it takes larger ones. */
+/** Largest value of bucket `index`; of the last one 2^40-1, though it takes larger values too. */
 uint64_t rb_histogram_bound(uint32_t index);
 void rb_histogram_add(struct rb_histogram *histogram, uint64_t value);
 /** Upper bound of the bucket in which the `quantile` (0..1) lies; 0 when empty. */

@@ -95,8 +95,9 @@ static inline size_t rb_writer_len(const struct rb_writer *writer)
 size_t rb_format_decimal(uint8_t *out, uint64_t value);
 
 /**
- * Formats `s` like Go's %q without the outer quotes into `out` (control bytes, quotes, backslash and
- * invalid UTF-8 escaped, and the invisible or direction-changing code points of Unicode). Returns the
- * bytes written, at most `cap`; a text that does not fit is cut, never inside a character or escape.
+ * Formats `s` like Go's %q without the outer quotes into `out` (control bytes, quotes, backslash
+ * and invalid UTF-8 escaped, and the invisible or direction-changing code points of Unicode).
+ * Returns the bytes written, at most `cap`; a text that does not fit is cut, never inside a
+ * character or escape.
  */
 size_t rb_format_quoted(uint8_t *out, size_t cap, struct rb_slice s);

@@ -1,7 +1,7 @@
 /* check.c - the end of the line for broken rules, and the texts of the error codes.
  *
- * 1. A failing rule may have been broken by anything, so the way out uses neither the heap nor stdio's
- *    buffers: one line on the stack, one write(2), abort().
+ * 1. A failing rule may have been broken by anything, so the way out uses neither the heap nor
+ *    stdio's buffers: one line on the stack, one write(2), abort().
  * 2. Every error code has a text; a code without one does not pass the unit test.
  */
 #include "ringbus/check.h"

@@ -1,5 +1,5 @@
-/* effect.h - what a step asks for. The request is embedded in its owner, so its room is reserved before
- * the step begins and no step can stop half-way: asking twice only sets another bit. */
+/* effect.h - what a step asks for. The request is embedded in its owner, so its room is reserved
+ * before the step begins and no step can stop half-way: asking twice only sets another bit. */
 #pragma once
 
 #include <stdint.h>

@@ -1,9 +1,10 @@
 /* env.c - the machine's clocks and randomness behind the seam of env.h.
  *
  * 1. This and log.c (time stamps of lines) are the only places that read a clock of the machine.
- * 2. The generator is xoshiro256**; its state comes from one 64-bit seed spread by SplitMix64, which
- *    never yields the all-zero state the generator could not leave.
- * 3. Entropy is never short: without it no server should run, so a failing getrandom(2) ends the program.
+ * 2. The generator is xoshiro256**; its state comes from one 64-bit seed spread by SplitMix64,
+ *    which never yields the all-zero state the generator could not leave.
+ * 3. Entropy is never short: without it no server should run, so a failing getrandom(2) ends the
+ *    program.
  */
 #include "ringbus/env.h"
 
@@ -68,8 +69,8 @@ void rb_env_seed(struct rb_env *env, uint64_t seed)
     }
 }
 
-/* The high half of random * bound is nearly uniform; the low half tells the few draws that would favour
- * some results (Lemire 2019, "Fast random integer generation in an interval"). */
+/* The high half of random * bound is nearly uniform; the low half tells the few draws that would
+ * favour some results (Lemire 2019, "Fast random integer generation in an interval"). */
 uint32_t rb_env_below(struct rb_env *env, uint32_t bound)
 {
     rb_assert(bound > 0);

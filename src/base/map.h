@@ -1,5 +1,5 @@
-/* map.h - open-addressing hash map from 64-bit hash to pointer; keys live in the pointed-to objects.
- * Linear probing, backward-shift deletion, at most 3/4 full. "Fixed capacity" or doubling against a budget. */
+/* map.h - open-addressing hash map from 64-bit hash to pointer; keys live in the pointed-to
+ * objects. Linear probing, backward-shift deletion, at most 3/4 full, doubling against a budget. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +13,7 @@ typedef bool (*rb_map_equal)(const void *item, struct rb_slice key);
 /** Hash of the key of `item` (must be what was given at insertion). */
 typedef uint64_t (*rb_map_hash)(const void *item);
 
-/** A slot is one pointer whose upper 16 bits hold bits 48..63 of the hash (user addresses use 48 bits). */
+/** A slot is a pointer with bits 48..63 of the hash above its own 48 bits. */
 struct rb_map {
     struct rb_budget *budget;
     uint64_t *slots;

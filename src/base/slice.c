@@ -1,10 +1,12 @@
 /* slice.c - bytes: comparing, hashing, little-endian reading and writing, numbers and quoting.
  *
- * 1. A reader that came short stands at its end with `ok` false: every later read comes short as well
- *    and yields 0, so callers decode first and check once. A writer that overran behaves alike.
+ * 1. A reader that came short stands at its end with `ok` false: every later read comes short as
+ *    well and yields 0, so callers decode first and check once. A writer that overran behaves
+ *    alike.
  * 2. Bytes are put together by shifts, which compilers turn into one load or store: no alignment or
  *    byte order of the machine is assumed.
- * 3. Quoting emits whole units (a character or an escape) or stops, so a cut text is still well-formed.
+ * 3. Quoting emits whole units (a character or an escape) or stops, so a cut text is still
+ *    well-formed.
  */
 #include "ringbus/slice.h"
 
@@ -156,9 +158,10 @@ void rb_write_decimal(struct rb_writer *writer, uint64_t value)
 
 size_t rb_format_decimal(uint8_t *out, uint64_t value)
 {
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233"
-                                "34353637383940414243444546474849505152535455565758596061626364656667"
-                                "6869707172737475767778798081828384858687888990919293949596979899";
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     uint8_t digits[20];
     size_t at = sizeof(digits);
     while (value >= 100) {
@@ -176,8 +179,9 @@ size_t rb_format_decimal(uint8_t *out, uint64_t value)
     return sizeof(digits) - at;
 }
 
-/* Length of the well-formed UTF-8 character at the start of `s` with its code point; 0 when there is none
- * (bad or missing continuation, overlong, surrogate, above U+10FFFF). Source: RFC 3629, section 4. */
+/* Length of the well-formed UTF-8 character at the start of `s` with its code point; 0 when there
+ * is none (bad or missing continuation, overlong, surrogate, above U+10FFFF). Source: RFC 3629,
+ * section 4. */
 static size_t decode_utf8(struct rb_slice s, uint32_t *ret_code)
 {
     uint8_t first = s.ptr[0];
@@ -204,8 +208,9 @@ static size_t decode_utf8(struct rb_slice s, uint32_t *ret_code)
     return len;
 }
 
-/* Code points that would hide in a log, or rearrange it: controls, blanks other than ' ', formatting,
- * private use, non-characters. What Unicode has not assigned is not known here and passes. */
+/* Code points that would hide in a log, or rearrange it: controls, blanks other than ' ',
+ * formatting, private use, non-characters. What Unicode has not assigned is not known here and
+ * passes. */
 static bool is_hidden(uint32_t code)
 {
     static const struct {
@@ -240,7 +245,8 @@ static size_t put_escape(uint8_t *out, char letter, int digits, uint32_t value)
     return 2 + (size_t)digits;
 }
 
-/* The quoted form of the first character of `s`: its length in `unit`; *ret_taken bytes of `s` are used. */
+/* The quoted form of the first character of `s`: its length in `unit`; *ret_taken bytes of `s` are
+ * used. */
 static size_t quote_one(uint8_t unit[10], struct rb_slice s, size_t *ret_taken)
 {
     static const char short_codes[] = "\a\b\f\n\r\t\v\\\"";

@@ -1,5 +1,5 @@
-/* spsc.c - places of the single-producer, single-consumer queue. The queue itself and its invariants are in
- * spsc.h, inline: a push or a pop is a handful of instructions. */
+/* spsc.c - places of the single-producer, single-consumer queue. The queue itself and its
+ * invariants are in spsc.h, inline: a push or a pop is a handful of instructions. */
 #include "base/spsc.h"
 
 #include <stdlib.h>

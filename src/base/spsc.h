@@ -1,13 +1,13 @@
 /* spsc.h - bounded lock-free queue of pointers: one producing thread, one consuming thread.
  *
  * 1. Indexes run freely through 32 bits; `tail - head` is the number of items, at most `cap`.
- * 2. Each side owns one cache line and keeps there a copy of the other side's index, refreshed only when
- *    the copy says full (or empty): a steady flow moves few lines between the cores.
- * 3. An item's slot is written before `tail` is stored and read before `head` is stored (release), and
- *    the other side loads these with acquire before it touches the slot.
- * 4. Sleeping: the consumer stores its flag, then asks rb_spsc_ready(); the producer pushes, then loads the
- *    flag. With sequentially consistent flag accesses one of them sees the other: the store of `tail` and
- *    the load in rb_spsc_ready() are part of the same total order.
+ * 2. Each side owns one cache line and keeps there a copy of the other side's index, refreshed only
+ *    when the copy says full (or empty): a steady flow moves few lines between the cores.
+ * 3. An item's slot is written before `tail` is stored and read before `head` is stored (release),
+ *    and the other side loads these with acquire before it touches the slot.
+ * 4. Sleeping: the consumer stores its flag, then asks rb_spsc_ready(); the producer pushes, then
+ *    loads the flag. With sequentially consistent flag accesses one of them sees the other: the
+ *    store of `tail` and the load in rb_spsc_ready() are part of the same total order.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
-/* wheel.h - hierarchical timer wheel: 1 ms ticks, 5 levels of 64 slots (12 days), later timers wait apart.
- * Arming and disarming are a few stores; a timer moves down at most once per level. */
+/* wheel.h - hierarchical timer wheel: 1 ms ticks, 5 levels of 64 slots (12 days), later timers wait
+ * apart. Arming and disarming are a few stores; a timer moves down at most once per level. */
 #pragma once
 
 #include <stdbool.h>
@@ -32,16 +32,17 @@ struct rb_wheel {
 void rb_wheel_init(struct rb_wheel *wheel, uint64_t now_ns);
 void rb_timer_init(struct rb_timer *timer, uint32_t kind);
 /**
- * Arms or re-arms. A due time that is not after the latest time given to the wheel fires at the next call of
- * rb_wheel_expire (so a handler that re-arms for "now" inside the loop is called again by that loop). Never
- * fires early, and less than a tick late.
+ * Arms or re-arms. A due time that is not after the latest time given to the wheel fires at the
+ * next call of rb_wheel_expire (so a handler that re-arms for "now" inside the loop is called again
+ * by that loop). Never fires early, and less than a tick late.
  */
 void rb_wheel_arm(struct rb_wheel *wheel, struct rb_timer *timer, uint64_t due_ns);
 /** Harmless when not armed. */
 void rb_wheel_disarm(struct rb_wheel *wheel, struct rb_timer *timer);
 /**
- * Moves time forward, then gives the due timers one by one (disarmed); NULL when none is left. Earlier
- * ticks come first, within a tick in no particular order. A time before the latest one moves nothing.
+ * Moves time forward, then gives the due timers one by one (disarmed); NULL when none is left.
+ * Earlier ticks come first, within a tick in no particular order. A time before the latest one
+ * moves nothing.
  */
 struct rb_timer *rb_wheel_expire(struct rb_wheel *wheel, uint64_t now_ns);
 /** Nanoseconds until rb_wheel_expire may have work: never later than the earliest due time plus one

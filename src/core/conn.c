@@ -475,7 +475,10 @@ static void step_end(struct rb_conn *conn)
 void rb_conn_end_all(struct rb_core *core, enum rb_close_reason reason)
 {
     for (struct rb_list *link = core->conns.next; link != &core->conns; link = link->next) {
-        rb_conn_want_end(RB_CONTAINER(link, struct rb_conn, link), reason, false);
+        struct rb_conn *conn = RB_CONTAINER(link, struct rb_conn, link);
+        if (conn->end_reason == RB_CLOSE_NONE) {
+            rb_conn_want_end(conn, reason, false);
+        }
     }
 }
 

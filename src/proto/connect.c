@@ -240,9 +240,12 @@ static bool set_field(const struct field *field, const json_t *value)
         }
         *(int64_t *)field->into = json_integer_value(value);
         return true;
-    case FIELD_TEXT: return set_text(field->into, value, SIZE_MAX);
-    case FIELD_SHORT_TEXT: return set_text(field->into, value, RB_CONNECT_TEXT_MAX);
-    case FIELD_OBJECT: return json_is_object(value);
+    case FIELD_TEXT:
+        return set_text(field->into, value, SIZE_MAX);
+    case FIELD_SHORT_TEXT:
+        return set_text(field->into, value, RB_CONNECT_TEXT_MAX);
+    case FIELD_OBJECT:
+        return json_is_object(value);
     }
     return false;
 }
@@ -340,16 +343,32 @@ static void write_unicode(struct rb_writer *out, uint32_t code)
 static void write_ascii(struct rb_writer *out, uint8_t c)
 {
     switch (c) {
-    case '"': rb_write_slice(out, RB_S("\\\"")); break;
-    case '\\': rb_write_slice(out, RB_S("\\\\")); break;
-    case '\b': rb_write_slice(out, RB_S("\\b")); break;
-    case '\f': rb_write_slice(out, RB_S("\\f")); break;
-    case '\n': rb_write_slice(out, RB_S("\\n")); break;
-    case '\r': rb_write_slice(out, RB_S("\\r")); break;
-    case '\t': rb_write_slice(out, RB_S("\\t")); break;
+    case '"':
+        rb_write_slice(out, RB_S("\\\""));
+        break;
+    case '\\':
+        rb_write_slice(out, RB_S("\\\\"));
+        break;
+    case '\b':
+        rb_write_slice(out, RB_S("\\b"));
+        break;
+    case '\f':
+        rb_write_slice(out, RB_S("\\f"));
+        break;
+    case '\n':
+        rb_write_slice(out, RB_S("\\n"));
+        break;
+    case '\r':
+        rb_write_slice(out, RB_S("\\r"));
+        break;
+    case '\t':
+        rb_write_slice(out, RB_S("\\t"));
+        break;
     case '<':
     case '>':
-    case '&': write_unicode(out, c); break;
+    case '&':
+        write_unicode(out, c);
+        break;
     default:
         if (c < 0x20) {
             write_unicode(out, c);

@@ -8,7 +8,7 @@
 #include "ringbus/errors.h"
 #include "ringbus/slice.h"
 
-#define RB_CONNECT_TEXT_MAX 256 /* longest kept name, lang, version; longer ones are cut */
+#define RB_CONNECT_TEXT_MAX 256  /* longest kept name, lang, version; longer ones are cut */
 #define RB_CONNECT_DEPTH_MAX 128 /* nested objects and arrays */
 #define RB_CONNECT_BYTES_MAX (1024 * 1024)
 
@@ -25,9 +25,10 @@ void rb_connect_defaults(struct rb_connect *connect);
 
 struct rb_connect_doc; /* the parsed JSON that the slices point into */
 /**
- * Decodes over the values already in *connect. Keys match case-insensitively, unknown ones are ignored, the last
- * duplicate wins. RB_ERR_INVALID: not an object, bad JSON, a field of the wrong type, or beyond the limits above; then
- * *connect is unchanged. null, for a field or as the whole document, keeps the value.
+ * Decodes over the values already in *connect. Keys match case-insensitively, unknown ones are
+ * ignored, the last duplicate wins; null, for a field or as the whole document, keeps the value.
+ * RB_ERR_INVALID: not an object, bad JSON, a field of the wrong type, or beyond the limits above;
+ * then *connect is unchanged. The same when the allocator refuses.
  * Ownership: release *ret_doc with rb_connect_doc_free when the slices are no longer needed.
  */
 RB_MUST_CHECK enum rb_err rb_connect_parse(struct rb_slice json, struct rb_connect *connect,
@@ -37,7 +38,8 @@ void rb_connect_doc_free(struct rb_connect_doc *doc);
 
 /** Fields of INFO; empty slices, zeros and false are left out where nats-server leaves them out. */
 struct rb_info {
-    struct rb_slice server_id, server_name, version, git_commit, runtime, host, nonce, cluster, domain, xkey;
+    struct rb_slice server_id, server_name, version, git_commit, runtime, host, nonce, cluster,
+        domain, xkey;
     struct rb_slice ringbus_version; /* extra field "ringbus" */
     const struct rb_slice *connect_urls;
     uint32_t connect_url_count;
@@ -50,5 +52,5 @@ struct rb_info {
     uint32_t max_payload;
     uint32_t api_lvl;
 };
-/** "INFO {...} \r\n" in nats-server's field order. Returns the length, 0 when `cap` is too small. */
+/** "INFO {...} \r\n" in nats-server's field order. Returns its length, 0 when `cap` is too small. */
 size_t rb_info_format(uint8_t *out, size_t cap, const struct rb_info *info);

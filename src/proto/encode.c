@@ -93,8 +93,8 @@ size_t rb_encode_err(uint8_t *out, size_t cap, const char *text)
     return writer.ok ? rb_writer_len(&writer) : 0;
 }
 
-size_t rb_encode_no_responders(uint8_t *out, size_t cap, struct rb_slice reply,
-                               struct rb_slice sid, struct rb_slice subject)
+size_t rb_encode_no_responders(uint8_t *out, size_t cap, struct rb_slice reply, struct rb_slice sid,
+                               struct rb_slice subject)
 {
     const struct rb_slice before = RB_S("NATS/1.0 503\r\nNats-Subject: ");
     const struct rb_slice after = RB_S("\r\n\r\n");

@@ -125,8 +125,8 @@ uint32_t rb_header_status(struct rb_slice block)
 /* Bytes that would end a line early, or make another header of the rest. */
 static bool breaks_line(struct rb_slice text)
 {
-    return text.len != 0 && (memchr(text.ptr, '\r', text.len) != NULL ||
-                             memchr(text.ptr, '\n', text.len) != NULL);
+    return text.len != 0 &&
+           (memchr(text.ptr, '\r', text.len) != NULL || memchr(text.ptr, '\n', text.len) != NULL);
 }
 
 /* Joins the parts at `out`; 0 when they are longer than `cap`. */
@@ -171,8 +171,12 @@ size_t rb_header_set(uint8_t *out, size_t cap, struct rb_slice block, struct rb_
         return join(out, cap, parts, 3);
     }
     struct rb_slice parts[] = {
-        rb_slice_of(block.ptr, block.len - sizeof(crlf)), key, RB_S(": "), value,
-        rb_slice_of(crlf, sizeof(crlf)), rb_slice_of(crlf, sizeof(crlf)),
+        rb_slice_of(block.ptr, block.len - sizeof(crlf)),
+        key,
+        RB_S(": "),
+        value,
+        rb_slice_of(crlf, sizeof(crlf)),
+        rb_slice_of(crlf, sizeof(crlf)),
     };
     return join(out, cap, parts, 6);
 }

@@ -113,14 +113,13 @@ void rb_parser_deinit(struct rb_parser *parser)
 
 /* ---- failing -------------------------------------------------------------------------------- */
 
-__attribute__((cold, noinline)) static enum step fail(struct rb_parser *parser,
-                                                      enum rb_parse_fail kind, const char *what,
-                                                      struct rb_slice snippet)
+__attribute__((cold, noinline)) static enum step
+fail(struct rb_parser *parser, enum rb_parse_fail kind, const char *what, struct rb_slice snippet)
 {
     uint8_t quoted[64];
     snippet.len = snippet.len < SNIPPET_MAX ? snippet.len : SNIPPET_MAX;
     size_t len = rb_format_quoted(quoted, sizeof(quoted), snippet);
-    snprintf(parser->fail_text, sizeof(parser->fail_text), "%s \"%.*s\"", what, (int)len,
+    snprintf(parser->fail_text, sizeof(parser->fail_text), "%s: \"%.*s\"", what, (int)len,
              (const char *)quoted);
     parser->fail = kind;
     parser->state = STATE_FAILED;
@@ -264,7 +263,7 @@ static inline void clear_op(struct rb_op *op, enum rb_op_kind kind)
 
 static enum step fail_payload_end(struct rb_parser *parser, const uint8_t *at, const uint8_t *end)
 {
-    return fail(parser, RB_FAIL_PROTOCOL, "payload is not followed by CRLF:",
+    return fail(parser, RB_FAIL_PROTOCOL, "payload is not followed by CRLF",
                 rb_slice_of(at, (size_t)(end - at)));
 }
 
@@ -334,7 +333,7 @@ static enum step begin_payload(struct rb_parser *parser, struct rb_slice line,
 static enum step fail_args(struct rb_parser *parser, struct rb_slice line, const char *what)
 {
     char text[48];
-    snprintf(text, sizeof(text), "%s: %s:", verbs[parser->verb].text, what);
+    snprintf(text, sizeof(text), "%s: %s", verbs[parser->verb].text, what);
     return fail(parser, RB_FAIL_ARGS, text, line);
 }
 
@@ -344,7 +343,7 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
     struct rb_slice args[ARGS_MAX];
     bool with_header = parser->verb == VERB_HPUB;
     if (with_header && !parser->headers) {
-        return fail(parser, RB_FAIL_HEADERS, "message headers not supported:", line);
+        return fail(parser, RB_FAIL_HEADERS, "message headers not supported", line);
     }
     uint32_t count = split_args(line, args);
     uint32_t sizes = with_header ? 2 : 1;
@@ -361,7 +360,7 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
     }
     if (total > parser->max_payload) {
         char text[48];
-        snprintf(text, sizeof(text), "payload above %u bytes:", parser->max_payload);
+        snprintf(text, sizeof(text), "payload above %u bytes", parser->max_payload);
         return fail(parser, RB_FAIL_PAYLOAD, text, line);
     }
     clear_op(op, RB_OP_PUB);
@@ -411,10 +410,14 @@ static enum step finish_line(struct rb_parser *parser, struct rb_slice line, str
                              struct rb_op *op)
 {
     switch (verbs[parser->verb].kind) {
-    case RB_OP_PUB: return finish_pub(parser, line, cursor, op);
-    case RB_OP_SUB: return finish_sub(parser, line, op);
-    case RB_OP_UNSUB: return finish_unsub(parser, line, op);
-    default: break;
+    case RB_OP_PUB:
+        return finish_pub(parser, line, cursor, op);
+    case RB_OP_SUB:
+        return finish_sub(parser, line, op);
+    case RB_OP_UNSUB:
+        return finish_unsub(parser, line, op);
+    default:
+        break;
     }
     clear_op(op, verbs[parser->verb].kind);
     op->args = line;
@@ -433,25 +436,38 @@ static inline uint8_t upper(uint8_t c)
 static enum verb verb_of_first(uint8_t letter)
 {
     switch (letter) {
-    case 'P': return VERB_PUB;
-    case 'H': return VERB_HPUB;
-    case 'S': return VERB_SUB;
-    case 'U': return VERB_UNSUB;
-    case 'C': return VERB_CONNECT;
-    case 'I': return VERB_INFO;
-    case '+': return VERB_OK;
-    case '-': return VERB_ERR;
-    default: return VERB_NONE;
+    case 'P':
+        return VERB_PUB;
+    case 'H':
+        return VERB_HPUB;
+    case 'S':
+        return VERB_SUB;
+    case 'U':
+        return VERB_UNSUB;
+    case 'C':
+        return VERB_CONNECT;
+    case 'I':
+        return VERB_INFO;
+    case '+':
+        return VERB_OK;
+    case '-':
+        return VERB_ERR;
+    default:
+        return VERB_NONE;
     }
 }
 
 static enum verb verb_of_second(uint8_t letter)
 {
     switch (letter) {
-    case 'U': return VERB_PUB;
-    case 'I': return VERB_PING;
-    case 'O': return VERB_PONG;
-    default: return VERB_NONE;
+    case 'U':
+        return VERB_PUB;
+    case 'I':
+        return VERB_PING;
+    case 'O':
+        return VERB_PONG;
+    default:
+        return VERB_NONE;
     }
 }
 
@@ -485,7 +501,7 @@ static enum step step_start(struct rb_parser *parser, struct cursor *cursor)
 {
     parser->verb_len = 0;
     if (parser->require_connect && upper(*cursor->at) != 'C') {
-        return fail_verb(parser, RB_FAIL_AUTH, "first operation is not CONNECT:", cursor);
+        return fail_verb(parser, RB_FAIL_AUTH, "first operation is not CONNECT", cursor);
     }
     parser->state = STATE_VERB;
     return step_verb(parser, cursor);
@@ -494,7 +510,7 @@ static enum step step_start(struct rb_parser *parser, struct cursor *cursor)
 static enum step step_gap(struct rb_parser *parser, struct cursor *cursor)
 {
     if (*cursor->at != ' ' && *cursor->at != '\t') {
-        return fail_verb(parser, RB_FAIL_PROTOCOL, "no blank after the verb:", cursor);
+        return fail_verb(parser, RB_FAIL_PROTOCOL, "no blank after the verb", cursor);
     }
     cursor->at++;
     parser->state = STATE_BLANKS;
@@ -529,7 +545,7 @@ static enum step step_args(struct rb_parser *parser, struct cursor *cursor, stru
     size_t counted = last == '\r' ? len - 1 : len;
     if (counted > parser->max_control_line) {
         const uint8_t *first = held != 0 ? parser->hold->data : begin;
-        return fail(parser, RB_FAIL_CONTROL_LINE, "control line too long:",
+        return fail(parser, RB_FAIL_CONTROL_LINE, "control line too long",
                     rb_slice_of(first, held != 0 ? held : added));
     }
     if (held != 0 || lf == NULL) {
@@ -561,14 +577,22 @@ static enum step step_skip(struct rb_parser *parser, struct cursor *cursor, stru
 static enum step step_state(struct rb_parser *parser, struct cursor *cursor, struct rb_op *op)
 {
     switch ((enum parse_state)parser->state) {
-    case STATE_START: return step_start(parser, cursor);
-    case STATE_VERB: return step_verb(parser, cursor);
-    case STATE_GAP: return step_gap(parser, cursor);
-    case STATE_BLANKS: return step_blanks(parser, cursor);
-    case STATE_ARGS: return step_args(parser, cursor, op);
-    case STATE_SKIP: return step_skip(parser, cursor, op);
-    case STATE_PAYLOAD: return step_payload(parser, cursor, op);
-    case STATE_FAILED: break;
+    case STATE_START:
+        return step_start(parser, cursor);
+    case STATE_VERB:
+        return step_verb(parser, cursor);
+    case STATE_GAP:
+        return step_gap(parser, cursor);
+    case STATE_BLANKS:
+        return step_blanks(parser, cursor);
+    case STATE_ARGS:
+        return step_args(parser, cursor, op);
+    case STATE_SKIP:
+        return step_skip(parser, cursor, op);
+    case STATE_PAYLOAD:
+        return step_payload(parser, cursor, op);
+    case STATE_FAILED:
+        break;
     }
     rb_unreachable("a failed parser takes no bytes");
 }
@@ -592,7 +616,7 @@ static inline const uint8_t *token_end(const uint8_t *at, const uint8_t *end)
         }
         at += 8;
     }
-    while (at < end && *at > ' ') {
+    while (at<end && * at> ' ') {
         at++;
     }
     return at;

@@ -30,7 +30,7 @@ struct rb_op {
 };
 
 enum rb_parse_result {
-    RB_PARSE_OP,   /* *op is filled; its slices are borrowed until the next call or the input's end */
+    RB_PARSE_OP, /* *op is filled; its slices are borrowed until the next call or the input's end */
     RB_PARSE_MORE, /* all input was taken; come back with more */
     RB_PARSE_FAIL, /* see parser->fail; the connection must end */
 };
@@ -39,29 +39,29 @@ enum rb_parse_fail {
     RB_FAIL_NONE,
     RB_FAIL_PROTOCOL,     /* -ERR 'Unknown Protocol Operation' */
     RB_FAIL_CONTROL_LINE, /* -ERR 'maximum control line exceeded' */
-    RB_FAIL_PAYLOAD,      /* -ERR 'Maximum Payload Violation' (known from the size, before the body) */
-    RB_FAIL_AUTH,         /* -ERR 'Authorization Violation': first verb is not CONNECT */
-    RB_FAIL_ARGS,         /* close without a word: argument count, bad size */
-    RB_FAIL_HEADERS,      /* close without a word: HPUB without negotiated headers */
-    RB_FAIL_MEMORY,       /* close without a word: the budget is spent */
+    RB_FAIL_PAYLOAD, /* -ERR 'Maximum Payload Violation' (known from the size, before the body) */
+    RB_FAIL_AUTH,    /* -ERR 'Authorization Violation': first verb is not CONNECT */
+    RB_FAIL_ARGS,    /* close without a word: argument count, bad size */
+    RB_FAIL_HEADERS, /* close without a word: HPUB without negotiated headers */
+    RB_FAIL_MEMORY,  /* close without a word: the budget is spent */
 };
 
-/** `max_control_line`, `max_payload`, `headers`, `require_connect` may be changed by the owner between calls. */
+/** The limits, `headers` and `require_connect` may be changed by the owner between calls. */
 struct rb_parser {
     struct rb_bufpool *pool;
     uint32_t max_control_line, max_payload;
-    bool headers;         /* HPUB allowed */
-    bool require_connect; /* only CONNECT may come */
-    uint8_t state;        /* private: which part of an operation comes next */
+    bool headers;           /* HPUB allowed */
+    bool require_connect;   /* only CONNECT may come */
+    uint8_t state;          /* private: which part of an operation comes next */
     uint8_t verb, verb_len; /* private: the verb in hand, and how many of its letters came */
     enum rb_parse_fail fail;
-    char fail_text[96];      /* for the log: what was wrong and the first bytes of it */
-    struct rb_buf *hold;     /* private: partial arguments, or arguments and partial payload */
-    uint32_t hold_line_len;  /* private: bytes of arguments before the payload in `hold` */
-    struct rb_op pending;    /* private: the PUB whose payload is coming; slices lie in `hold` */
+    char fail_text[96];     /* for the log: what was wrong and the first bytes of it */
+    struct rb_buf *hold;    /* private: partial arguments, or arguments and partial payload */
+    uint32_t hold_line_len; /* private: bytes of arguments before the payload in `hold` */
+    struct rb_op pending;   /* private: the PUB whose payload is coming; slices lie in `hold` */
 };
 
-/** Default limits, headers and require_connect off. Takes nothing from `pool` until bytes must be kept. */
+/** Default limits, headers and require_connect off. `pool` gives blocks when bytes must be kept. */
 void rb_parser_init(struct rb_parser *parser, struct rb_bufpool *pool);
 /** Gives back what is held. */
 void rb_parser_deinit(struct rb_parser *parser);
@@ -70,7 +70,7 @@ void rb_parser_deinit(struct rb_parser *parser);
  * Takes bytes off the front of *input up to and including one operation.
  * Zero-copy when the operation lies whole in *input; otherwise what is there is kept in `hold`
  * (never more than the control line limit plus the announced payload).
- * After an op that was assembled in `hold`, its bytes stay valid until the next call on this parser;
+ * After an op that was assembled in `hold`, its bytes stay valid until the next call;
  * a call that finds nothing more (RB_PARSE_MORE) gives the block back.
  * After RB_PARSE_FAIL every further call fails the same way.
  */

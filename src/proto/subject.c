@@ -83,8 +83,10 @@ bool rb_subject_valid(struct rb_slice subject)
         case '\t':
         case '\r':
         case '\n':
-        case '\f': return false;
-        default: break;
+        case '\f':
+            return false;
+        default:
+            break;
         }
     }
     return rb_subject_valid_sub(subject);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ringbus/errors.h"
@@ -43,12 +44,13 @@ void rb_config_defaults(struct rb_config *config);
 
 /**
  * Reads a configuration text over *config. `path` names it in errors ("path:line:column: message") and is the base of
- * relative includes. On failure *config is unchanged and `error` holds every error, one per line.
+ * relative includes. On failure *config is unchanged and `error` holds every warning and error, one per line; on
+ * success it holds the warnings (empty: none). Environment variables that the text names are read during the call.
  */
 RB_MUST_CHECK enum rb_err rb_config_load_text(struct rb_config *config, const char *path,
                                               struct rb_slice text,
                                               char error[RB_CONFIG_ERROR_MAX]);
-/** Opens the file; the error for a missing one is "open FILE: no such file or directory". */
+/** The same for a file, which also becomes `config_file`; the error for a missing one is "open FILE: no such file or directory". */
 RB_MUST_CHECK enum rb_err rb_config_load_file(struct rb_config *config, const char *path,
                                               char error[RB_CONFIG_ERROR_MAX]);
 /** Rules between options (max_payload <= max_pending, ...). */
@@ -56,15 +58,19 @@ RB_MUST_CHECK enum rb_err rb_config_check(const struct rb_config *config,
                                           char error[RB_CONFIG_ERROR_MAX]);
 
 enum rb_args_action {
-    RB_ARGS_RUN,
+    RB_ARGS_RUN,       /* start; `output` holds warnings for stderr, or is empty */
     RB_ARGS_EXIT_OK,   /* help, version: print `output` to stdout, exit 0 */
     RB_ARGS_EXIT_FAIL, /* print `output` to stderr, exit 1 */
-    RB_ARGS_BAD_FLAG,  /* as nats-server: `output` to stderr, usage to stdout, exit 0 */
+    /** As nats-server: `output` to stderr, then the string after its NUL (usage, or empty) to stdout, exit 0. */
+    RB_ARGS_BAD_FLAG,
+    RB_ARGS_CHECKED = RB_ARGS_BAD_FLAG, /* -t found nothing wrong: the same, with an empty second string */
 };
+#define RB_ARGS_OUTPUT_MIN 8192 /* the least useful `output_cap` */
 /**
  * Parses argv (one or two dashes, "-x v", "-x=v", booleans), loads the file named by -c, lays the flags over it, checks.
- * `output` gets text for the actions that end. A flag that is known to nats-server but not supported yet ends with
- * RB_ARGS_EXIT_FAIL and "nats-server: flag -m is not supported by ringbus yet".
+ * `output` gets text for the actions that end, each line with its newline. The program's name in texts is
+ * "nats-server" when argv[0] ends so, else "ringbus". A flag that is known to nats-server but not supported yet ends with
+ * RB_ARGS_EXIT_FAIL and "ringbus: flag -m is not supported by ringbus yet".
  */
 enum rb_args_action rb_args_parse(struct rb_config *config, int argc, char *const *argv, char *output,
                                   size_t output_cap);

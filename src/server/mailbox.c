@@ -1,7 +1,8 @@
 /* mailbox.c - see mailbox.h.
  *
- * The sleep protocol (as in a futex): a consumer sets its bell, then looks at its rings once more; a producer
- * pushes, then looks at the bell. Both are sequentially consistent, so one of the two sees the other.
+ * The sleep protocol (as in a futex): a consumer sets its bell, then looks at its rings once more; a
+ * producer pushes, then looks at the bell. All four are sequentially consistent accesses (rb_spsc_push
+ * and rb_spsc_ready are), so one of the two sees the other.
  */
 #include "server/mailbox.h"
 
@@ -70,7 +71,8 @@ void rb_mail_deinit(struct rb_mail *mail)
 
 static void collect(struct rb_mail_pair *pair)
 {
-    for (struct rb_mail_block *block; (block = rb_spsc_pop(&pair->back)) != NULL;) {
+    while (rb_spsc_ready(&pair->back)) {
+        struct rb_mail_block *block = rb_spsc_pop(&pair->back);
         rb_assert(pair->out_count > 0);
         pair->out_count--;
         if (block->cap == RB_MAIL_BLOCK_BYTES && pair->spare_count < RB_MAIL_SPARES) {
@@ -137,9 +139,7 @@ uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32
 /* True when the shard slept; it is awake for everybody else from now on. */
 static bool ring_bell(struct rb_mail_bell *bell)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    return atomic_load_explicit(&bell->sleeping, memory_order_relaxed) != 0 &&
-           atomic_exchange(&bell->sleeping, 0) != 0;
+    return atomic_load(&bell->sleeping) != 0 && atomic_exchange(&bell->sleeping, 0) != 0;
 }
 
 bool rb_mail_publish(struct rb_mail *mail, uint32_t from, uint32_t to)
@@ -162,23 +162,17 @@ bool rb_mail_return(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_
     bool pushed = rb_spsc_push(&pair_of(mail, from, to)->back, block);
     rb_assert(pushed); /* as many places as blocks can be out */
     struct rb_mail_bell *bell = &mail->bells[from];
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&bell->wants_room, memory_order_relaxed) == 0) {
-        return false;
-    }
-    return ring_bell(bell);
+    return atomic_load(&bell->wants_room) != 0 && ring_bell(bell);
 }
 
 void rb_mail_want_room(struct rb_mail *mail, uint32_t from)
 {
     atomic_store(&mail->bells[from].wants_room, 1);
-    atomic_thread_fence(memory_order_seq_cst);
 }
 
 bool rb_mail_sleep(struct rb_mail *mail, uint32_t self)
 {
     atomic_store(&mail->bells[self].sleeping, 1);
-    atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t from = 0; from < mail->count; from++) {
         if (from != self && rb_spsc_ready(&pair_of(mail, from, self)->mail)) {
             rb_mail_awake(mail, self);

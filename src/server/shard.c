@@ -103,9 +103,6 @@ static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice qu
                           uint32_t weight)
 {
     struct rb_shard *shard = ctx;
-    if (shard->stopping) {
-        return; /* nobody will publish any more */
-    }
     for (uint32_t to = 0; to < shard->count; to++) {
         if (to == shard->index) {
             continue;

@@ -10,8 +10,8 @@
  *  3. Nothing happens but in a call: time moves in rb_sim_net_advance, which accepts, breaks and
  *     takes whatever came due; events are made in poll() from the state of the cables.
  *  4. Every draw comes from the one generator of the net, so equal calls give equal runs.
- *  5. A cable lives until both of its ends are gone. An end is a peer or a connection of a transport;
- *     the slot of a connection is given back with its CLOSED.
+ *  5. A cable lives until both of its ends are gone. An end is a peer or a connection of a transport,
+ *     whose slot is given back with its CLOSED.
  *  6. Received bytes are handed out in a block of their own that is freed by the next poll(), and a
  *     send is never read after its SENT: a memory checker sees every use outside the contract.
  */
@@ -88,6 +88,7 @@ struct sim_conn {
     uint32_t side, listener;
     uint32_t overrun; /* RECEIVED that may still come without credit */
     bool announced, noticed, failed, closing, credit;
+    enum rb_err failed_err; /* RB_OK: an orderly end, sends still work */
     uint64_t closed_ns;
     struct sending send;
 };
@@ -690,6 +691,7 @@ static void collect_closing(struct sim_transport *t, struct sim_conn *conn)
 static void give_failed(struct sim_transport *t, struct sim_conn *conn, enum rb_err err)
 {
     conn->failed = true;
+    conn->failed_err = err;
     give(t, conn, RB_EVENT_FAILED, err);
 }
 
@@ -771,7 +773,7 @@ static void collect_conn(struct sim_transport *t, struct sim_conn *conn)
         collect_received(t, conn);
     }
     if (!batch_full(t) && conn_over(conn, t->net->now_ns)) {
-        give_failed(t, conn, RB_ERR_RESET);
+        give_failed(t, conn, conn->cable->broken ? RB_ERR_RESET : RB_OK);
     }
 }
 
@@ -943,7 +945,7 @@ static enum rb_err sim_send(struct rb_transport *base, struct rb_conn_id id,
     if (conn == NULL) {
         return RB_ERR_STALE;
     }
-    if (conn->failed) {
+    if (conn->failed && conn->failed_err != RB_OK) {
         return RB_ERR_RESET;
     }
     if (conn->send.active) {

@@ -60,15 +60,19 @@ def mask_sid(message):
     return b" ".join(parts)
 
 
-def normal(stream, sort=False, hide_sid=False):
+def normal(stream, sort=False, hide_sid=False, keep_pings=False):
     """The comparable form of a stream.
 
     sort: deliveries that follow each other without anything between come in byte order, because
     the order among the subscriptions of one message is not promised.
+    keep_pings: a PING of the server stays; else it is dropped, because on a busy machine the
+    first one may come while an exchange is still running.
     hide_sid: the sid of a delivery becomes "*", because which queue member gets it is random.
     """
     result, run = [], []
     for message in split(stream):
+        if message == b"PING\r\n" and not keep_pings:
+            continue
         if message.startswith(b"INFO "):
             message = normal_info(message)
         if is_delivery(message):

@@ -1,0 +1,200 @@
+/* cluster.c - the simulated node: shards over simulated transports, turned in random order. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+#define SIM_PORT 4222
+#define LIVELOCK_ROUNDS 200000
+#define PEER_READ_BYTES 65536
+
+static void log_sink(void *ctx, enum rb_log_level level, const char *message)
+{
+    static const char *const names[] = { "FTL", "ERR", "WRN", "INF", "DBG", "TRC" };
+    sim_trace(ctx, "[%s] %s", names[level], message);
+}
+
+static void share(struct sim_world *w)
+{
+    w->log = (struct rb_log){ .fd = -1, .sink = log_sink, .sink_ctx = w };
+    w->log.debug = w->log.trace = w->plan.log_all;
+    struct rb_node_shared *shared = &w->shared;
+    shared->config = &w->plan.config;
+    shared->log = &w->log;
+    shared->mail = &w->mail;
+    shared->shard_count = w->plan.shard_count;
+    shared->port = SIM_PORT;
+    snprintf(shared->server_id, sizeof(shared->server_id), "NSIM%052u", 7u);
+    snprintf(shared->server_name, sizeof(shared->server_name), "sim");
+    snprintf(shared->info_host, sizeof(shared->info_host), "0.0.0.0");
+}
+
+static bool start_shard(struct sim_world *w, uint32_t index)
+{
+    rb_sim_env_init(&w->envs[index], w->net, w->seed * 64 + index);
+    struct rb_budget *budget = &w->budgets[index];
+    if (rb_sim_transport_create(w->net, 0, index, budget, &w->transports[index]) != RB_OK) {
+        return false;
+    }
+    struct rb_shard_options options = {
+        .index = index, .shared = &w->shared, .env = &w->envs[index],
+        .transport = w->transports[index], .budget = budget,
+    };
+    return rb_shard_create(&options, &w->shards[index]) == RB_OK;
+}
+
+bool sim_node_start(struct sim_world *w)
+{
+    struct rb_addr addr = { .port = SIM_PORT }, bound;
+    if (rb_sim_net_create(&w->plan.net, &w->net) != RB_OK ||
+        rb_mail_init(&w->mail, w->plan.shard_count) != RB_OK) {
+        return false;
+    }
+    share(w);
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        if (!start_shard(w, i)) {
+            return false;
+        }
+    }
+    if (rb_shard_listen(w->shards[0], &addr, &bound) != RB_OK) {
+        return false;
+    }
+    w->shared.port = bound.port;
+    w->epoch_ns = rb_sim_net_now(w->net);
+    return true;
+}
+
+bool sim_turn(struct sim_world *w, uint32_t index)
+{
+    rb_sim_transport_woken(w->transports[index]);
+    return rb_shard_turn(w->shards[index], 0);
+}
+
+bool sim_turn_all(struct sim_world *w)
+{
+    uint8_t order[RB_SHARDS_MAX];
+    bool work = false;
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        uint32_t at = sim_below(w, i + 1);
+        order[i] = order[at];
+        order[at] = (uint8_t)i;
+    }
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        work |= sim_turn(w, order[i]);
+    }
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        work |= rb_sim_transport_ready(w->transports[i]);
+    }
+    return work;
+}
+
+static bool read_all(struct sim_world *w)
+{
+    bool work = false;
+    for (uint32_t i = 0; i < w->session_count && !w->failed; i++) {
+        sim_session_flush(w->sessions[i]);
+        work |= sim_session_read(w->sessions[i], PEER_READ_BYTES);
+    }
+    return work;
+}
+
+void sim_drain(struct sim_world *w)
+{
+    for (uint32_t round = 0; !w->failed; round++) {
+        bool work = sim_turn_all(w);
+        work |= read_all(w); /* last: a turn without events may have sent something */
+        if (!work) {
+            uint64_t due = rb_sim_net_due(w->net), now = rb_sim_net_now(w->net);
+            if (due == UINT64_MAX) {
+                return;
+            }
+            rb_sim_net_advance(w->net, due - now);
+        }
+        if (round == LIVELOCK_ROUNDS) {
+            sim_fail(w, "no quiet after %d rounds", LIVELOCK_ROUNDS);
+        }
+    }
+}
+
+void sim_pass_time(struct sim_world *w, uint64_t ns)
+{
+    uint64_t end = rb_sim_net_now(w->net) + ns, step = ns / 50 + 1;
+    uint32_t idle = 0;
+    while (rb_sim_net_now(w->net) < end && !w->failed) {
+        bool work = sim_turn_all(w);
+        work |= read_all(w);
+        if (!work || ++idle > 20) {
+            rb_sim_net_advance(w->net, step);
+            idle = 0;
+        }
+    }
+}
+
+static bool all_stopped(const struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        if (!rb_shard_stopped(w->shards[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/** The shards close every connection, also those whose clients do not read. */
+static void stop_shards(struct sim_world *w)
+{
+    w->stopping = true;
+    atomic_store(&w->shared.stopping, 1);
+    for (uint32_t round = 0; !all_stopped(w) && !w->failed; round++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            sim_turn_all(w);
+        }
+        rb_sim_net_advance(w->net, 10000000); /* nobody reads: last words run out of time */
+        if (round == 2000) {
+            sim_fail(w, "the shards do not stop");
+        }
+    }
+}
+
+static void end_clients(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        sim_session_stall(w->sessions[i], false);
+    }
+    while (!w->failed && (read_all(w) || rb_sim_net_due(w->net) != UINT64_MAX)) {
+        rb_sim_net_advance(w->net, 1000000000);
+    }
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        if (w->sessions[i]->open && !w->failed) {
+            sim_fail(w, "c%u: still open after the node stopped", i);
+        }
+    }
+}
+
+void sim_node_stop(struct sim_world *w)
+{
+    stop_shards(w);
+    if (w->failed) {
+        return;
+    }
+    sim_check_empty(w);
+    end_clients(w);
+    for (uint32_t i = 0; i < w->plan.shard_count && !w->failed; i++) {
+        rb_shard_destroy(w->shards[i]);
+    }
+    if (w->failed) {
+        return;
+    }
+    rb_mail_deinit(&w->mail);
+    for (uint32_t i = 0; i < w->plan.shard_count; i++) {
+        rb_transport_destroy(w->transports[i]);
+        if (w->budgets[i].used_bytes != 0) {
+            sim_fail(w, "shard %u: %llu bytes of its budget are still used", i,
+                     (unsigned long long)w->budgets[i].used_bytes);
+        }
+    }
+    if (!w->failed) {
+        rb_sim_net_destroy(w->net);
+    }
+}
