@@ -52,5 +52,5 @@ struct rb_info {
     uint32_t max_payload;
     uint32_t api_lvl;
 };
-/** "INFO {...} \r\n" in nats-server's field order. Returns its length, 0 when `cap` is too small. */
+/** "INFO {...} \r\n" in nats-server's field order. Returns the length, 0 if `cap` is too small. */
 size_t rb_info_format(uint8_t *out, size_t cap, const struct rb_info *info);

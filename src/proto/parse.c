@@ -116,7 +116,7 @@ void rb_parser_deinit(struct rb_parser *parser)
 __attribute__((cold, noinline)) static enum step
 fail(struct rb_parser *parser, enum rb_parse_fail kind, const char *what, struct rb_slice snippet)
 {
-    uint8_t quoted[64];
+    uint8_t quoted[44];
     snippet.len = snippet.len < SNIPPET_MAX ? snippet.len : SNIPPET_MAX;
     size_t len = rb_format_quoted(quoted, sizeof(quoted), snippet);
     snprintf(parser->fail_text, sizeof(parser->fail_text), "%s: \"%.*s\"", what, (int)len,
@@ -544,9 +544,10 @@ static enum step step_args(struct rb_parser *parser, struct cursor *cursor, stru
     uint8_t last = added != 0 ? end[-1] : parser->hold->data[held - 1];
     size_t counted = last == '\r' ? len - 1 : len;
     if (counted > parser->max_control_line) {
-        const uint8_t *first = held != 0 ? parser->hold->data : begin;
-        return fail(parser, RB_FAIL_CONTROL_LINE, "control line too long",
-                    rb_slice_of(first, held != 0 ? held : added));
+        struct rb_slice line =
+            held != 0 ? rb_slice_of(parser->hold->data, held) : rb_slice_of(begin, added);
+        line.len = parser->verb == VERB_CONNECT ? 0 : line.len; /* may hold a password */
+        return fail(parser, RB_FAIL_CONTROL_LINE, "control line too long", line);
     }
     if (held != 0 || lf == NULL) {
         size_t cap = len * 2 > HOLD_FIRST_BYTES ? len * 2 : HOLD_FIRST_BYTES;

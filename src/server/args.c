@@ -142,8 +142,10 @@ static const char usage_text[] =
     "    -a, --addr, --net <host>         Address to listen on (default: 0.0.0.0)\n"
     "    -p, --port <port>                Port for clients, -1 for any free one (default: 4222)\n"
     "    -n, --name, --server_name <name> Name of the server (default: its id)\n"
-    "        --client_advertise <host:port>  Address that clients are told instead of the real one\n"
-    "        --shards <count>             Threads that serve clients, 1 to 64 (default: one per core)\n"
+    "        --client_advertise <host:port>  Address that clients are told instead of the real "
+    "one\n"
+    "        --shards <count>             Threads that serve clients, 1 to 64 (default: one per "
+    "core)\n"
     "    -P, --pid <file>                 Write the process id to a file\n"
     "    -c, --config <file>              Configuration file\n"
     "    -t                               Check the configuration file and exit\n"
@@ -188,7 +190,8 @@ __attribute__((format(printf, 2, 3))) static enum rb_args_action fail(struct arg
 }
 
 /** As Go: the complaint on stderr, the usage on stdout. */
-__attribute__((format(printf, 2, 3))) static bool bad_flag(struct args *args, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool bad_flag(struct args *args, const char *format,
+                                                           ...)
 {
     char what[512];
     va_list list;
@@ -262,8 +265,8 @@ static bool take_flag(struct args *args, const struct spelling *spelling, const 
     if (spelling->kind == KIND_INT) {
         const char *problem = parse_int(value, &given.number);
         if (problem != NULL) {
-            return bad_flag(args, "invalid value \"%.128s\" for flag -%s: %s", value, spelling->name,
-                            problem);
+            return bad_flag(args, "invalid value \"%.128s\" for flag -%s: %s", value,
+                            spelling->name, problem);
         }
     }
     if (spelling->flag == FLAG_UNSUPPORTED) {
@@ -295,8 +298,8 @@ static bool parse_flags(struct args *args, int argc, char *const *argv)
         const char *value = name[len] == '=' ? name + len + 1 : NULL;
         const struct spelling *spelling = find_spelling(name, len);
         if (spelling == NULL) {
-            return bad_flag(args, "flag provided but not defined: -%.*s", (int)(len < 128 ? len : 128),
-                            name);
+            return bad_flag(args, "flag provided but not defined: -%.*s",
+                            (int)(len < 128 ? len : 128), name);
         }
         if (spelling->kind != KIND_BOOL && value == NULL) {
             if (at + 1 == argc) {
@@ -433,19 +436,21 @@ static enum rb_args_action show_version(struct args *args)
                  "nats-server: v" COMPATIBLE_VERSION "\nringbus: v" RB_VERSION "\n");
     } else {
         snprintf(args->output, args->output_cap,
-                 "ringbus: v" RB_VERSION " (compatible with nats-server v" COMPATIBLE_VERSION ")\n");
+                 "ringbus: v" RB_VERSION " (compatible with nats-server v" COMPATIBLE_VERSION
+                 ")\n");
     }
     return RB_ARGS_EXIT_OK;
 }
 
-enum rb_args_action rb_args_parse(struct rb_config *config, int argc, char *const *argv, char *output,
-                                  size_t output_cap)
+enum rb_args_action rb_args_parse(struct rb_config *config, int argc, char *const *argv,
+                                  char *output, size_t output_cap)
 {
     rb_assert(output_cap >= RB_ARGS_OUTPUT_MIN);
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *base = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "";
     struct args args = { .program = strcmp(base, "nats-server") == 0 ? "nats-server" : "ringbus",
-                         .output = output, .output_cap = output_cap };
+                         .output = output,
+                         .output_cap = output_cap };
     output[0] = 0;
     if (!parse_flags(&args, argc, argv)) {
         return RB_ARGS_BAD_FLAG;

@@ -71,6 +71,9 @@ static bool fail_plain(struct load *load, enum rb_err err, const char *format, v
     if (load->err == RB_OK) {
         load->err = err;
         vsnprintf(load->error, load->error_cap, format, args);
+        for (char *at = load->error; *at != 0; at++) { /* names from the text may hold anything */
+            *at = (unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at;
+        }
     }
     return false;
 }
@@ -86,7 +89,8 @@ __attribute__((format(printf, 3, 4))) static bool fail_with(struct load *load, e
 }
 
 /** A syntax error at the byte before or at `at`: the line counts a newline that was read as its last byte. */
-__attribute__((format(printf, 2, 3))) static bool fail_parse(struct parser *p, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool fail_parse(struct parser *p, const char *format,
+                                                             ...)
 {
     char what[256];
     va_list args;
@@ -94,8 +98,8 @@ __attribute__((format(printf, 2, 3))) static bool fail_parse(struct parser *p, c
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
     uint32_t line = p->line + (p->at < p->len && p->text[p->at] == '\n');
-    return fail_with(p->load, RB_ERR_INVALID, "Parse error on line %u: '%s' (%s:%u:%zu)", line, what,
-                     p->path, p->line, p->at - p->line_start);
+    return fail_with(p->load, RB_ERR_INVALID, "Parse error on line %u: '%s' (%s:%u:%zu)", line,
+                     what, p->path, p->line, p->at - p->line_start);
 }
 
 /** How an offending byte is shown. */
@@ -123,7 +127,8 @@ static void *take(struct load *load, size_t bytes)
 static struct rb_conf_value *new_value(struct load *load, enum rb_conf_kind kind)
 {
     if (load->created >= RB_CONF_VALUES_MAX) {
-        fail_with(load, RB_ERR_INVALID, "configuration has more than %u values", RB_CONF_VALUES_MAX);
+        fail_with(load, RB_ERR_INVALID, "configuration has more than %u values",
+                  RB_CONF_VALUES_MAX);
         return NULL;
     }
     struct rb_conf_value *value = take(load, sizeof(*value));
@@ -191,7 +196,8 @@ static bool grow_chains(struct load *load, struct rb_conf_value *map)
 }
 
 /** Counts `child` into `parent` (invariant 2). */
-static bool adopt(struct load *load, struct rb_conf_value *parent, const struct rb_conf_value *child)
+static bool adopt(struct load *load, struct rb_conf_value *parent,
+                  const struct rb_conf_value *child)
 {
     if (child->values > RB_CONF_VALUES_MAX - parent->values) {
         return fail_with(load, RB_ERR_INVALID, "configuration has more than %u values",
@@ -209,7 +215,8 @@ static bool adopt(struct load *load, struct rb_conf_value *parent, const struct 
 }
 
 /** The last one of equal keys wins; nothing is merged. */
-static bool put_entry(struct load *load, struct rb_conf_value *map, const struct rb_conf_entry *from)
+static bool put_entry(struct load *load, struct rb_conf_value *map,
+                      const struct rb_conf_entry *from)
 {
     struct rb_conf_entry *entry = find_entry(map, from->key);
     if (!adopt(load, map, from->value)) {
@@ -242,7 +249,8 @@ static bool put_entry(struct load *load, struct rb_conf_value *map, const struct
     return true;
 }
 
-static bool put_item(struct load *load, struct rb_conf_value *array, const struct rb_conf_value *value)
+static bool put_item(struct load *load, struct rb_conf_value *array,
+                     const struct rb_conf_value *value)
 {
     struct rb_conf_item *item = take(load, sizeof(*item));
     if (item == NULL || !adopt(load, array, value)) {
@@ -411,7 +419,8 @@ static size_t escaped_end(const struct parser *p, bool quoted, bool *ret_escaped
 }
 
 /** Reads up to the closing quote (`quoted`) or to the end of a bare text, resolving escapes on the way. */
-static bool scan_escaped(struct parser *p, bool quoted, struct rb_slice *ret_text, bool *ret_escaped)
+static bool scan_escaped(struct parser *p, bool quoted, struct rb_slice *ret_text,
+                         bool *ret_escaped)
 {
     size_t begin = p->at, end = escaped_end(p, quoted, ret_escaped), out_len = 0;
     uint8_t *out = *ret_escaped ? take(p->load, end - begin) : NULL;
@@ -440,7 +449,8 @@ static bool scan_escaped(struct parser *p, bool quoted, struct rb_slice *ret_tex
 
 static bool is_bool(struct rb_slice text, bool *ret_value)
 {
-    static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no", "off" };
+    static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no",
+                                                                              "off" };
     for (size_t i = 0; i < 3; i++) {
         if (rb_slice_equal_fold(text, rb_slice_text(yes[i])) ||
             rb_slice_equal_fold(text, rb_slice_text(no[i]))) {
@@ -615,7 +625,8 @@ static bool is_date(struct rb_slice text)
     int year, month, day, hour, minute, second;
     char copy[24];
     snprintf(copy, sizeof(copy), "%.*s", RB_S_ARG(text));
-    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2dZ", &year, &month, &day, &hour, &minute, &second) != 6) {
+    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2dZ", &year, &month, &day, &hour, &minute, &second) !=
+        6) {
         return false;
     }
     bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
@@ -742,8 +753,8 @@ static const struct rb_conf_value *parse_environment(struct parser *p, const cha
     uint32_t line = p->line;
     for (const struct nesting *up = p->nesting; up != NULL; up = up->outer) {
         if (up->variable != NULL && strcmp(up->variable, name) == 0) {
-            fail_with(p->load, RB_ERR_INVALID, "variable reference cycle for '%s' (%s:%u:%zu)", name,
-                      p->path, line, p->at - p->line_start);
+            fail_with(p->load, RB_ERR_INVALID, "variable reference cycle for '%s' (%s:%u:%zu)",
+                      name, p->path, line, p->at - p->line_start);
             return NULL;
         }
     }
@@ -760,8 +771,12 @@ static const struct rb_conf_value *parse_environment(struct parser *p, const cha
                   RB_CONF_BYTES_MAX);
         return NULL;
     }
-    struct parser inner = { .load = p->load, .path = name, .nesting = &nesting,
-                            .text = (const uint8_t *)copy, .len = strlen(copy), .line = 1,
+    struct parser inner = { .load = p->load,
+                            .path = name,
+                            .nesting = &nesting,
+                            .text = (const uint8_t *)copy,
+                            .len = strlen(copy),
+                            .line = 1,
                             .depth = p->depth };
     const struct rb_conf_value *value = parse_value(&inner, NULL);
     skip_spaces_and_comments(&inner);
@@ -776,8 +791,10 @@ static const struct rb_conf_value *parse_environment(struct parser *p, const cha
     if (value == NULL) {
         char why[512];
         snprintf(why, sizeof(why), "%s", p->load->error);
-        snprintf(p->load->error, p->load->error_cap,
-                 "variable reference for '%s' on line %u could not be parsed: %s", name, line, why);
+        enum rb_err err = p->load->err;
+        p->load->err = RB_OK; /* said again, with where it came from */
+        fail_with(p->load, err, "variable reference for '%s' on line %u could not be parsed: %s",
+                  name, line, why);
     }
     return value;
 }
@@ -850,6 +867,9 @@ static bool parse_key(struct parser *p, bool in_map, struct key *ret_key)
     }
     if (first == '/') {
         return fail_parse(p, "A key cannot begin with '/'; a comment begins with '//' or '#'");
+    }
+    if (first == ']' && in_map) {
+        return fail_parse(p, "Unexpected array end ']' processing map.");
     }
     bool quoted = first == '"' || first == '\'';
     ret_key->line = p->line;
@@ -948,8 +968,13 @@ static bool parse_text(struct load *load, const char *path, const struct nesting
         return fail_with(load, RB_ERR_INVALID, "configuration is larger than %u bytes",
                          RB_CONF_BYTES_MAX);
     }
-    struct parser p = { .load = load, .path = path, .nesting = nesting, .text = text.ptr,
-                        .len = text.len, .line = 1, .depth = depth };
+    struct parser p = { .load = load,
+                        .path = path,
+                        .nesting = nesting,
+                        .text = text.ptr,
+                        .len = text.len,
+                        .line = 1,
+                        .depth = depth };
     return parse_document(&p, root);
 }
 
@@ -974,9 +999,10 @@ static bool include_file(struct parser *p, struct rb_slice name, struct rb_conf_
     if (!ok) {
         char why[512];
         snprintf(why, sizeof(why), "%s", p->load->error);
-        snprintf(p->load->error, p->load->error_cap, "error parsing include file '%.*s', %s",
-                 (int)(name.len < 200 ? name.len : 200), (const char *)name.ptr, why);
-        return false;
+        enum rb_err err = p->load->err;
+        p->load->err = RB_OK; /* said again, with where it came from */
+        return fail_with(p->load, err, "error parsing include file '%.*s', %s",
+                         (int)(name.len < 200 ? name.len : 200), (const char *)name.ptr, why);
     }
     for (struct rb_conf_entry *entry = root->map.first; entry != NULL; entry = entry->next) {
         if (!put_entry(p->load, map, entry)) {
@@ -992,12 +1018,12 @@ static bool parse_include(struct parser *p, struct rb_conf_value *map)
     struct rb_slice name;
     skip_blanks(p);
     int first = peek(p);
-    const char *found = is_newline(first)    ? "new line"
-                        : first == '{'       ? "start of a map"
-                        : first == '['       ? "start of an array"
-                        : first == '('       ? "start of a block"
-                        : first == AT_END    ? "the end of the file"
-                                             : NULL;
+    const char *found = is_newline(first) ? "new line"
+                        : first == '{'    ? "start of a map"
+                        : first == '['    ? "start of an array"
+                        : first == '('    ? "start of a block"
+                        : first == AT_END ? "the end of the file"
+                                          : NULL;
     if (found != NULL) {
         return fail_parse(p, "Expected include value but found %s", found);
     }
@@ -1048,8 +1074,9 @@ static bool parse_pair_or_include(struct parser *p, bool in_map, const struct sc
     if (value == NULL) {
         return false;
     }
-    struct rb_conf_entry entry = { .key = key.text, .value = value, .path = p->path,
-                                   .line = key.line, .column = key.column };
+    struct rb_conf_entry entry = {
+        .key = key.text, .value = value, .path = p->path, .line = key.line, .column = key.column
+    };
     return put_entry(p->load, scope->map, &entry);
 }
 
@@ -1154,7 +1181,8 @@ static const struct rb_conf_value *parse_value(struct parser *p, const struct sc
             return NULL;
         }
         p->depth++;
-        const struct rb_conf_value *value = first == '{' ? parse_map(p, scope) : parse_array(p, scope);
+        const struct rb_conf_value *value =
+            first == '{' ? parse_map(p, scope) : parse_array(p, scope);
         p->depth--;
         return value;
     }
@@ -1221,8 +1249,8 @@ static bool parse_document(struct parser *p, struct rb_conf_value *root)
 
 /* ------------------------------------------------------------------ entry points */
 
-static enum rb_err parse_with(const char *path, const struct rb_slice *text, struct rb_conf *ret_conf,
-                              char *error, size_t error_cap)
+static enum rb_err parse_with(const char *path, const struct rb_slice *text,
+                              struct rb_conf *ret_conf, char *error, size_t error_cap)
 {
     struct load load = { .error = error, .error_cap = error_cap };
     struct nesting nesting = { NULL, NULL, 0 };

@@ -12,7 +12,7 @@
 #include "ringbus/mem.h"
 #include "ringbus/slice.h"
 
-#define RB_CONF_BYTES_MAX (4u << 20) /* text of all files together */
+#define RB_CONF_BYTES_MAX (4u << 20)  /* text of all files together */
 #define RB_CONF_VALUES_MAX (1u << 18) /* values, a variable counting as often as it is used */
 #define RB_CONF_DEPTH_MAX 32          /* maps and arrays inside each other */
 #define RB_CONF_INCLUDE_DEPTH_MAX 16  /* files including files, and variables naming variables */
@@ -31,7 +31,7 @@ struct rb_conf_value;
 
 /** A key of a map. Columns are nats-server's: bytes from the line's start, 0-based on line 1, else 1-based. */
 struct rb_conf_entry {
-    struct rb_conf_entry *next;       /* in the order of the file; a repeated key keeps its first place */
+    struct rb_conf_entry *next; /* in the order of the file; a repeated key keeps its first place */
     struct rb_conf_entry *next_equal; /* the map's hash chain */
     struct rb_slice key;
     const struct rb_conf_value *value;
@@ -47,9 +47,9 @@ struct rb_conf_item {
 
 struct rb_conf_value {
     enum rb_conf_kind kind;
-    uint32_t values;  /* in this subtree, itself included */
-    uint32_t height;  /* 0: neither map nor array */
-    uint32_t count;   /* entries or items */
+    uint32_t values; /* in this subtree, itself included */
+    uint32_t height; /* 0: neither map nor array */
+    uint32_t count;  /* entries or items */
     union {
         bool boolean;
         int64_t integer;
@@ -78,8 +78,8 @@ struct rb_conf {
 RB_MUST_CHECK enum rb_err rb_conf_parse(const char *path, struct rb_slice text,
                                         struct rb_conf *ret_conf, char *error, size_t error_cap);
 /** Reads and parses a file. */
-RB_MUST_CHECK enum rb_err rb_conf_parse_file(const char *path, struct rb_conf *ret_conf, char *error,
-                                             size_t error_cap);
+RB_MUST_CHECK enum rb_err rb_conf_parse_file(const char *path, struct rb_conf *ret_conf,
+                                             char *error, size_t error_cap);
 void rb_conf_deinit(struct rb_conf *conf);
 
 /** The entry of exactly this key; NULL when absent. `map` must be a map. */

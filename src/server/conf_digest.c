@@ -33,7 +33,12 @@ static void digest_text(struct digest *digest, const char *text)
 static size_t utf8_len(const uint8_t *ptr, size_t left)
 {
     uint8_t first = ptr[0];
-    size_t len = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    size_t len = first < 0x80   ? 1
+                 : first < 0xc2 ? 0
+                 : first < 0xe0 ? 2
+                 : first < 0xf0 ? 3
+                 : first < 0xf5 ? 4
+                                : 0;
     if (len == 0 || len > left) {
         return 0;
     }

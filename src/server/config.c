@@ -68,9 +68,8 @@ __attribute__((format(printf, 3, 0))) static void add_message(struct messages *m
     messages->len += bytes;
 }
 
-__attribute__((format(printf, 3, 4))) static void add_error(struct load *load,
-                                                            const struct rb_conf_entry *entry,
-                                                            const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void
+add_error(struct load *load, const struct rb_conf_entry *entry, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -78,9 +77,8 @@ __attribute__((format(printf, 3, 4))) static void add_error(struct load *load,
     va_end(args);
 }
 
-__attribute__((format(printf, 3, 4))) static void add_warning(struct load *load,
-                                                              const struct rb_conf_entry *entry,
-                                                              const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void
+add_warning(struct load *load, const struct rb_conf_entry *entry, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -177,7 +175,8 @@ static bool copy_bounded(struct load *load, const struct rb_conf_entry *entry, s
     return true;
 }
 
-static bool read_text(struct load *load, const struct rb_conf_entry *entry, char *out, size_t out_cap)
+static bool read_text(struct load *load, const struct rb_conf_entry *entry, char *out,
+                      size_t out_cap)
 {
     if (entry->value->kind != RB_CONF_TEXT) {
         return wrong_kind(load, entry, rb_conf_kind_text(RB_CONF_TEXT));
@@ -191,7 +190,7 @@ static bool read_duration_part(const char **at, long double *sum, const char **r
     static const struct {
         const char *name;
         long double ns;
-    } units[] = { { "ns", 1 },  { "us", 1e3L }, { "\xc2\xb5s", 1e3L }, { "\xce\xbcs", 1e3L },
+    } units[] = { { "ns", 1 },    { "us", 1e3L }, { "\xc2\xb5s", 1e3L }, { "\xce\xbcs", 1e3L },
                   { "ms", 1e6L }, { "s", 1e9L },  { "m", 60e9L },        { "h", 3600e9L } };
     const char *begin = *at;
     size_t whole = strspn(begin, "0123456789"), fraction = 0;
@@ -515,7 +514,8 @@ static void set_write_timeout(struct load *load, const struct rb_conf_entry *ent
         return;
     }
     if (strcmp(policy, "retry") == 0) {
-        add_error(load, entry, "option \"%.*s\" with the value \"retry\" is not supported by ringbus yet",
+        add_error(load, entry,
+                  "option \"%.*s\" with the value \"retry\" is not supported by ringbus yet",
                   KEY(entry));
     } else if (strcmp(policy, "default") != 0 && strcmp(policy, "close") != 0) {
         add_error(load, entry, "%.*s must be 'default', 'close' or 'retry'", KEY(entry));
@@ -554,7 +554,8 @@ static void read_secret(struct load *load, const struct rb_conf_entry *entry,
         return;
     }
     if (is_bcrypt(secret)) {
-        add_error(load, entry, "option \"%.*s\" with a bcrypt value is not supported by ringbus yet",
+        add_error(load, entry,
+                  "option \"%.*s\" with a bcrypt value is not supported by ringbus yet",
                   KEY(entry));
         return;
     }
@@ -576,8 +577,8 @@ static void set_token(struct load *load, const struct rb_conf_entry *entry)
     read_secret(load, entry, load->config->token);
 }
 
-static bool read_auth_timeout(struct load *load, const struct rb_conf_entry *entry, double *ret_seconds,
-                              char *shown, size_t shown_cap)
+static bool read_auth_timeout(struct load *load, const struct rb_conf_entry *entry,
+                              double *ret_seconds, char *shown, size_t shown_cap)
 {
     char text[RB_CONFIG_TEXT_MAX], problem[256];
     int64_t ns;
@@ -641,8 +642,8 @@ static void set_authorization(struct load *load, const struct rb_conf_entry *ent
         { NULL, NULL },
     };
     static const char *const unsupported[] = {
-        "users",         "default_permissions", "default_permission", "permissions",
-        "auth_callout",  "auth_hook",           "proxy_required",     NULL,
+        "users",        "default_permissions", "default_permission", "permissions",
+        "auth_callout", "auth_hook",           "proxy_required",     NULL,
     };
     if (entry->value->kind != RB_CONF_MAP) {
         (void)wrong_kind(load, entry, rb_conf_kind_text(RB_CONF_MAP));
@@ -742,18 +743,75 @@ static const struct option top_options[] = {
 
 /** Names that nats-server 2.15 knows and that change what it does. */
 static const char *const top_unsupported[] = {
-    "server_tags", "server_metadata", "feature_flags", "trace_verbose", "trace_headers",
-    "log_size_limit", "logfile_size_limit", "log_max_num", "logfile_max_num", "syslog",
-    "remote_syslog", "ports_file_dir", "http", "http_port", "monitor_port", "https", "https_port",
-    "http_base_path", "prof_port", "prof_block_rate", "max_closed_clients", "lame_duck_duration",
-    "lame_duck_grace_period", "proxy_protocol", "proxies", "disable_sublist_cache",
-    "no_sublist_cache", "connect_error_reports", "reconnect_error_reports", "tls", "allow_non_tls",
-    "ocsp", "ocsp_cache", "accounts", "mappings", "maps", "no_auth_user", "system_account", "system",
-    "no_system_account", "no_system", "no_sys_acc", "default_sentinel", "operator", "operators",
-    "root", "roots", "root_operator", "root_operators", "trusted_keys", "trusted", "resolver",
-    "account_resolver", "accounts_resolver", "resolver_tls", "resolver_preload",
-    "resolver_pinned_accounts", "cluster", "gateway", "leafnodes", "leaf", "jetstream", "websocket",
-    "ws", "mqtt", "store_dir", "storedir", "default_js_domain", NULL,
+    "server_tags",
+    "server_metadata",
+    "feature_flags",
+    "trace_verbose",
+    "trace_headers",
+    "log_size_limit",
+    "logfile_size_limit",
+    "log_max_num",
+    "logfile_max_num",
+    "syslog",
+    "remote_syslog",
+    "ports_file_dir",
+    "http",
+    "http_port",
+    "monitor_port",
+    "https",
+    "https_port",
+    "http_base_path",
+    "prof_port",
+    "prof_block_rate",
+    "max_closed_clients",
+    "lame_duck_duration",
+    "lame_duck_grace_period",
+    "proxy_protocol",
+    "proxies",
+    "disable_sublist_cache",
+    "no_sublist_cache",
+    "connect_error_reports",
+    "reconnect_error_reports",
+    "tls",
+    "allow_non_tls",
+    "ocsp",
+    "ocsp_cache",
+    "accounts",
+    "mappings",
+    "maps",
+    "no_auth_user",
+    "system_account",
+    "system",
+    "no_system_account",
+    "no_system",
+    "no_sys_acc",
+    "default_sentinel",
+    "operator",
+    "operators",
+    "root",
+    "roots",
+    "root_operator",
+    "root_operators",
+    "trusted_keys",
+    "trusted",
+    "resolver",
+    "account_resolver",
+    "accounts_resolver",
+    "resolver_tls",
+    "resolver_preload",
+    "resolver_pinned_accounts",
+    "cluster",
+    "gateway",
+    "leafnodes",
+    "leaf",
+    "jetstream",
+    "websocket",
+    "ws",
+    "mqtt",
+    "store_dir",
+    "storedir",
+    "default_js_domain",
+    NULL,
 };
 
 static void set_one(struct load *load, const struct rb_conf_entry *entry,
@@ -849,7 +907,8 @@ enum rb_err rb_config_load_file(struct rb_config *config, const char *path,
     struct rb_conf conf;
     error[0] = 0;
     if (strlen(path) >= sizeof(config->config_file)) {
-        snprintf(error, RB_CONFIG_ERROR_MAX, "path of the configuration file is longer than %zu bytes",
+        snprintf(error, RB_CONFIG_ERROR_MAX,
+                 "path of the configuration file is longer than %zu bytes",
                  sizeof(config->config_file) - 1);
         return RB_ERR_INVALID;
     }
@@ -870,8 +929,8 @@ static bool is_advertisable(const char *text)
     if (strchr(text, ':') == NULL) {
         return strchr(text, ' ') == NULL; /* the port is the server's own */
     }
-    return split_host_port(text, &host, &port_text) && parse_port(port_text, &port) && host.len > 0 &&
-           port >= 0 && port <= UINT16_MAX;
+    return split_host_port(text, &host, &port_text) && parse_port(port_text, &port) &&
+           host.len > 0 && port >= 0 && port <= UINT16_MAX;
 }
 
 enum rb_err rb_config_check(const struct rb_config *config, char error[RB_CONFIG_ERROR_MAX])

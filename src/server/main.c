@@ -125,6 +125,7 @@ int main(int argc, char **argv)
         return 1;
     case RB_ARGS_BAD_FLAG:
         (void)fputs(output, stderr);
+        (void)fputs(output + strlen(output) + 1, stdout); /* the usage */
         return 0;
     }
     struct rb_log log;

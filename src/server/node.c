@@ -189,8 +189,8 @@ static void make_id(struct rb_node *node)
 /* The limit of open files must cover the connections that are allowed. */
 static void raise_file_limit(struct rb_node *node)
 {
-    int64_t conns = node->config.max_connections;
-    rlim_t need = (rlim_t)(conns > 0 ? conns : 65536) + 64 + 8 * (rlim_t)node->shared.shard_count;
+    int64_t conns = node->config.max_connections > 0 ? node->config.max_connections : 65536;
+    rlim_t need = (rlim_t)conns + 64 + 8 * (rlim_t)node->shared.shard_count;
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
         return;
@@ -208,7 +208,7 @@ static void raise_file_limit(struct rb_node *node)
     rb_log_wrn(&node->log,
                "max_connections allows %lld connections, but the limit of open files is %llu; "
                "raise it (ulimit -n, LimitNOFILE=) or lower max_connections",
-               (long long)(need - 64), (unsigned long long)limit.rlim_cur);
+               (long long)conns, (unsigned long long)limit.rlim_cur);
 }
 
 static uint32_t usable_cpus(int cpus[RB_SHARDS_MAX])

@@ -340,7 +340,7 @@ static struct rb_core_options core_options(const struct rb_shard_options *option
         .headers = core.headers,
         .auth_required = rb_auth_password_required(&core.auth),
         .max_payload = config->max_payload,
-        .api_lvl = 0,
+        .api_lvl = 5,
     };
     return core;
 }

@@ -67,8 +67,18 @@ bool sim_node_start(struct sim_world *w)
 
 bool sim_turn(struct sim_world *w, uint32_t index)
 {
+    if (index == w->starved) {
+        return false;
+    }
     rb_sim_transport_woken(w->transports[index]);
-    return rb_shard_turn(w->shards[index], 0);
+    bool work = rb_shard_turn(w->shards[index], 0);
+    for (uint32_t to = 0; to < w->plan.shard_count; to++) {
+        if (w->mail.pairs[index * w->plan.shard_count + to].out_count + 4 >= RB_MAIL_BLOCKS_MAX) {
+            w->totals.tight++;
+            break;
+        }
+    }
+    return work;
 }
 
 bool sim_turn_all(struct sim_world *w)
@@ -84,7 +94,7 @@ bool sim_turn_all(struct sim_world *w)
         work |= sim_turn(w, order[i]);
     }
     for (uint32_t i = 0; i < w->plan.shard_count; i++) {
-        work |= rb_sim_transport_ready(w->transports[i]);
+        work |= i != w->starved && rb_sim_transport_ready(w->transports[i]);
     }
     return work;
 }
@@ -93,18 +103,27 @@ static bool read_all(struct sim_world *w)
 {
     bool work = false;
     for (uint32_t i = 0; i < w->session_count && !w->failed; i++) {
-        sim_session_flush(w->sessions[i]);
         work |= sim_session_read(w->sessions[i], PEER_READ_BYTES);
     }
     return work;
 }
 
+/** What is said, turned, heard. Reading comes last: a turn without events may have sent something. */
+static bool move_all(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        sim_session_flush(w->sessions[i]);
+    }
+    bool work = sim_turn_all(w);
+    work |= read_all(w);
+    return work;
+}
+
 void sim_drain(struct sim_world *w)
 {
+    w->starved = UINT32_MAX;
     for (uint32_t round = 0; !w->failed; round++) {
-        bool work = sim_turn_all(w);
-        work |= read_all(w); /* last: a turn without events may have sent something */
-        if (!work) {
+        if (!move_all(w)) {
             uint64_t due = rb_sim_net_due(w->net), now = rb_sim_net_now(w->net);
             if (due == UINT64_MAX) {
                 return;
@@ -122,9 +141,7 @@ void sim_pass_time(struct sim_world *w, uint64_t ns)
     uint64_t end = rb_sim_net_now(w->net) + ns, step = ns / 50 + 1;
     uint32_t idle = 0;
     while (rb_sim_net_now(w->net) < end && !w->failed) {
-        bool work = sim_turn_all(w);
-        work |= read_all(w);
-        if (!work || ++idle > 20) {
+        if (!move_all(w) || ++idle > 20) {
             rb_sim_net_advance(w->net, step);
             idle = 0;
         }
@@ -145,6 +162,7 @@ static bool all_stopped(const struct sim_world *w)
 static void stop_shards(struct sim_world *w)
 {
     w->stopping = true;
+    w->starved = UINT32_MAX;
     atomic_store(&w->shared.stopping, 1);
     for (uint32_t round = 0; !all_stopped(w) && !w->failed; round++) {
         for (uint32_t i = 0; i < 4; i++) {

@@ -105,6 +105,7 @@ static void add_totals(struct sim_totals *sum, const struct sim_totals *totals)
     sum->sessions += totals->sessions;
     sum->quiets += totals->quiets;
     sum->jumps += totals->jumps;
+    sum->tight += totals->tight;
 }
 
 /** Runs one seed; false when it failed. What a failed world holds is not given back. */
@@ -117,6 +118,7 @@ static bool run_seed(uint64_t seed, bool trace, struct sim_totals *totals, uint6
     current_seed = seed;
     w->seed = seed;
     w->trace = trace;
+    w->starved = UINT32_MAX;
     w->scratch = malloc(SIM_BODY_MAX + SIM_HEADER_MAX);
     rb_env_seed(&w->draw, seed);
     sim_plan_draw(w);
@@ -238,12 +240,13 @@ static void print_totals(const struct run *run)
 {
     const struct sim_totals *t = &run->totals;
     printf("%llu connections, %llu published, %llu delivered, %llu refused, %llu slow, %llu stale, "
-           "%llu broken, %llu quiet points, %llu jumps\n",
+           "%llu broken, %llu quiet points, %llu jumps, %llu turns in tight mail\n",
            (unsigned long long)t->sessions, (unsigned long long)t->publications,
            (unsigned long long)t->deliveries, (unsigned long long)t->refusals,
            (unsigned long long)t->slow, (unsigned long long)t->stale,
            (unsigned long long)t->faults, (unsigned long long)t->quiets,
-           (unsigned long long)t->jumps);
+           (unsigned long long)t->jumps,
+           (unsigned long long)t->tight);
     printf("%llu passed, %llu failed\n", (unsigned long long)run->passed,
            (unsigned long long)run->failed);
 }

@@ -116,6 +116,8 @@ void sim_plan_draw(struct sim_world *w)
     plan->churn_permille = PICK(w, 0, 5, 30);
     plan->jump_permille = PICK(w, 0, 0, 3, 10);
     plan->crime_permille = PICK(w, 0, 0, 5);
+    plan->starve_permille = PICK(w, 0, 0, 5, 30);
+    plan->steps_max = PICK(w, 4, 6, 6, 20);
     draw_config(w);
     draw_net(w);
     plan->body_max = PICK(w, 64, 1000, 8 * KIB, 40 * KIB, 100 * KIB);
@@ -300,7 +302,7 @@ static void act(struct sim_world *w)
 /** Lets shards, net and clients go on for a while, in any order. */
 static void run_some(struct sim_world *w)
 {
-    for (uint32_t steps = sim_below(w, 6); steps > 0 && !w->failed; steps--) {
+    for (uint32_t steps = sim_below(w, w->plan.steps_max); steps > 0 && !w->failed; steps--) {
         switch (sim_below(w, 6)) {
         case 0: rb_sim_net_advance(w->net, 1 * MS); break;
         case 1: sim_turn_all(w); break;
@@ -404,6 +406,10 @@ void sim_workload_run(struct sim_world *w)
     for (uint32_t i = 1; i <= w->plan.action_count && !w->failed; i++) {
         act(w);
         run_some(w);
+        if (sim_chance(w, w->plan.starve_permille)) {
+            w->starved = sim_below(w, w->plan.shard_count);
+            sim_trace(w, "shard %u gets no more turns", w->starved);
+        }
         if (sim_chance(w, w->plan.jump_permille)) {
             jump(w);
         }

@@ -33,6 +33,7 @@ struct sim_plan {
     uint32_t shard_count, client_count, action_count, quiet_every;
     uint32_t body_max;
     uint32_t cork_permille, stall_permille, churn_permille, jump_permille, crime_permille;
+    uint32_t starve_permille, steps_max;
     bool log_all;
 };
 
@@ -99,6 +100,7 @@ struct sim_session {
 /** For the summary: proof that the sweep reaches what it is meant to reach. */
 struct sim_totals {
     uint64_t publications, deliveries, refusals, slow, stale, faults, sessions, quiets, jumps;
+    uint64_t tight; /* turns that ended with a mail ring nearly full */
 };
 
 struct sim_world {
@@ -119,6 +121,7 @@ struct sim_world {
     struct rb_budget budgets[RB_SHARDS_MAX];
     struct rb_transport *transports[RB_SHARDS_MAX];
     struct rb_shard *shards[RB_SHARDS_MAX];
+    uint32_t starved; /* a shard that gets no turn until the next drain; UINT32_MAX: none */
     /* the model */
     uint64_t stamp, epoch_ns;
     struct sim_session **sessions;

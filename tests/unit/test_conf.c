@@ -197,11 +197,13 @@ static void separators(void **state)
     expect_error("a: [1,2]",
                  "Parse error on line 1: 'Expected an array value terminator \",\" or an array "
                  "terminator \"]\", but got 'EOF' instead.' (t.conf:1:8)");
-    expect_error("a {b: 1 c: 2}",
-                 "Parse error on line 1: 'Expected a map value terminator \",\" or a map terminator "
-                 "\"}\", but got 'c' instead.' (t.conf:1:8)");
+    expect_error(
+        "a {b: 1 c: 2}",
+        "Parse error on line 1: 'Expected a map value terminator \",\" or a map terminator "
+        "\"}\", but got 'c' instead.' (t.conf:1:8)");
     expect_error("a\n", "config is invalid (t.conf:2:1)");
-    expect_error("a:\n1", "Parse error on line 2: 'Expected value but found new line' (t.conf:1:2)");
+    expect_error("a:\n1",
+                 "Parse error on line 2: 'Expected value but found new line' (t.conf:1:2)");
 }
 
 static void nothing_is_dropped_in_silence(void **state)
@@ -230,15 +232,17 @@ static void variables_look_outwards_then_at_the_environment(void **state)
     setenv("RB_TEST_SELF", "$RB_TEST_SELF", 1);
     unsetenv("RB_TEST_NONE");
     expect_same("x: 3\na: $x\nx: 4", "a: 3\nx: 4");
-    expect_same("x: 3\nb {x: 4\n a: $x\n c {d: $x}}\ne: [$x]", "x: 3\nb {x: 4, a: 4, c {d: 4}}\ne: [3\n]");
+    expect_same("x: 3\nb {x: 4\n a: $x\n c {d: $x}}\ne: [$x]",
+                "x: 3\nb {x: 4, a: 4, c {d: 4}}\ne: [3\n]");
     expect_int("a: $RB_TEST_FIVE", 5);
     expect_text("a: '$RB_TEST_FIVE'", "$RB_TEST_FIVE");
     expect_error("x: 1\na: $RB_TEST_NONE",
                  "variable reference for 'RB_TEST_NONE' on line 2 can not be found (t.conf:2:17)");
-    expect_error("a: $RB_TEST_WORDS",
-                 "variable reference for 'RB_TEST_WORDS' on line 1 could not be parsed: Parse error "
-                 "on line 1: 'Expected a top-level value to end with a new line, comment or EOF, but "
-                 "got 'w' instead.' (RB_TEST_WORDS:1:6)");
+    expect_error(
+        "a: $RB_TEST_WORDS",
+        "variable reference for 'RB_TEST_WORDS' on line 1 could not be parsed: Parse error "
+        "on line 1: 'Expected a top-level value to end with a new line, comment or EOF, but "
+        "got 'w' instead.' (RB_TEST_WORDS:1:6)");
     expect_error("a: $RB_TEST_SELF",
                  "variable reference for 'RB_TEST_SELF' on line 1 could not be parsed: variable "
                  "reference cycle for 'RB_TEST_SELF' (RB_TEST_SELF:1:13)");
@@ -261,8 +265,8 @@ static void the_tree_owns_its_text(void **state)
     struct rb_conf conf;
     char error[ERROR_MAX];
     setenv("RB_TEST_OWN", "before", 1);
-    assert_int_equal(
-        rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)), RB_OK);
+    assert_int_equal(rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)),
+                     RB_OK);
     setenv("RB_TEST_OWN", "gone!!", 1);
     memset(text, 'z', sizeof(text) - 1);
     assert_true(rb_slice_equal(value_of(&conf, "a")->text, RB_S("before")));
@@ -294,19 +298,18 @@ static void depth_is_bounded(void **state)
     for (int i = 0; i < RB_CONF_DEPTH_MAX - 1; i++) { /* and one level of the file itself */
         strcat(text, "[");
     }
-    char deeper[sizeof(text)];
+    char deeper[sizeof(text) + 2];
     snprintf(deeper, sizeof(deeper), "%s[", text);
     for (int i = 0; i < RB_CONF_DEPTH_MAX - 1; i++) {
         strcat(text, "]");
         strcat(deeper, "]");
     }
     strcat(deeper, "]");
-    assert_int_equal(
-        rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)), RB_OK);
+    assert_int_equal(rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)),
+                     RB_OK);
     rb_conf_deinit(&conf);
-    assert_int_equal(
-        rb_conf_parse("t.conf", rb_slice_text(deeper), &conf, error, sizeof(error)),
-        RB_ERR_INVALID);
+    assert_int_equal(rb_conf_parse("t.conf", rb_slice_text(deeper), &conf, error, sizeof(error)),
+                     RB_ERR_INVALID);
 }
 
 /* Each variable doubles the one before: the tree would have 2^30 values if it were walked. */
@@ -320,9 +323,8 @@ static void variables_cannot_multiply_without_bound(void **state)
         snprintf(line, sizeof(line), "v%d: [$v%d, $v%d]\n", i, i - 1, i - 1);
         strcat(text, line);
     }
-    assert_int_equal(
-        rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)),
-        RB_ERR_INVALID);
+    assert_int_equal(rb_conf_parse("t.conf", rb_slice_text(text), &conf, error, sizeof(error)),
+                     RB_ERR_INVALID);
     assert_string_equal(error, "configuration has more than 262144 values");
 }
 
@@ -337,8 +339,9 @@ static void digests_are_those_of_nats_server(void **state)
     expect_digest("x: 5\nport: $x\n",
                   "sha256:2c5e6fd6870f5614a30d9fa16f626cef8f85600f99dff43b391b62faa056536f");
     /* printed by its parser */
-    expect_digest("a: [1.5, -0.1, 0.0000001, 123456789012345678901.5, 3.0 ]\nb: 1000000000000000000000.5\n",
-                  "sha256:dac2ffc1fb3b57512a949f05e40667831f465cdc7ca8fbe637d89e4313961d73");
+    expect_digest(
+        "a: [1.5, -0.1, 0.0000001, 123456789012345678901.5, 3.0 ]\nb: 1000000000000000000000.5\n",
+        "sha256:dac2ffc1fb3b57512a949f05e40667831f465cdc7ca8fbe637d89e4313961d73");
     expect_digest("a: \"<b>&\\x01\\x7f\\xff\"\nz: {y: 1, x: [true, no]}\nb: 2016-05-04T18:53:41Z\n",
                   "sha256:f574bdb86151ecb4341fd80b83afd8aba9473cf81663bc3d5b46938378317433");
     expect_digest("a: \"\342\200\250\\t\\n\\r\\\\\\\"\303\251\360\237\230\200\"\n",
@@ -347,7 +350,7 @@ static void digests_are_those_of_nats_server(void **state)
 
 /* ------------------------------------------------------------------ includes */
 
-static char folder[] = "/tmp/rb_conf_XXXXXX";
+static char folder[] = "rb_test_conf_XXXXXX"; /* in the folder where the test runs */
 
 static void write_file(const char *name, const char *text)
 {
@@ -373,7 +376,8 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = { "main.conf", "one.conf", "sub/two.conf", "self.conf", "sub", "" };
+    static const char *const names[] = { "main.conf", "one.conf", "sub/two.conf",
+                                         "self.conf", "sub",      "" };
     int failed = 0;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[256];
@@ -413,8 +417,9 @@ static void includes_do_not_see_outer_variables(void **state)
     write_file("one.conf", "o: $x\n");
     snprintf(path, sizeof(path), "%s/main.conf", folder);
     assert_int_equal(rb_conf_parse_file(path, &conf, error, sizeof(error)), RB_ERR_INVALID);
-    assert_non_null(strstr(error, "error parsing include file 'one.conf', variable reference for 'x' "
-                                  "on line 1 can not be found"));
+    assert_non_null(strstr(error,
+                           "error parsing include file 'one.conf', variable reference for 'x' "
+                           "on line 1 can not be found"));
 }
 
 static void includes_end(void **state)
@@ -432,7 +437,8 @@ static void missing_files_are_named(void **state)
     (void)state;
     char error[ERROR_MAX];
     struct rb_conf conf;
-    assert_int_equal(rb_conf_parse_file("no/such.conf", &conf, error, sizeof(error)), RB_ERR_INVALID);
+    assert_int_equal(rb_conf_parse_file("no/such.conf", &conf, error, sizeof(error)),
+                     RB_ERR_INVALID);
     assert_string_equal(error, "open no/such.conf: no such file or directory");
     expect_error("include nothing.conf\n", "error parsing include file 'nothing.conf', open "
                                            "nothing.conf: no such file or directory");

@@ -50,13 +50,13 @@ struct uring_gather {
 struct uring_conn {
     struct rb_slot slot;
     struct rb_list due_link;   /* in transport.due while due != 0 */
-    struct rb_list queue_link; /* in transport.starved, or in one of the linger lists */
+    struct rb_list starved_link, linger_link;
     int fd;
     uint8_t state, due, due_err;
     bool receive;      /* the owner gives credit, or we drain */
     bool recv_armed;   /* a multishot receive is in the kernel */
     bool recv_cancel;  /* it has been asked to end */
-    bool sending;      /* a send is in the kernel */
+    bool sending;      /* a send (or the connect) is in the kernel */
     bool failed;       /* FAILED is due or delivered: no RECEIVED any more */
     uint32_t drained_bytes;
     struct uring_gather *gather; /* of the send in flight; NULL: `single` */
@@ -71,8 +71,8 @@ struct uring_conn {
 _Static_assert(sizeof(struct uring_conn) <= 256, "idle connections are small");
 
 struct uring_listener {
-    int fd; /* -1: unused */
-    bool spread, armed, pausing, closing;
+    int fd;
+    bool used, spread, armed, pausing, closing;
     uint32_t pause_ms;
     uint32_t next_member;
     struct __kernel_timespec pause;

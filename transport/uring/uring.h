@@ -7,6 +7,9 @@
 #include "ringbus/ring.h"
 #include "ringbus/transport.h"
 
+/** The kind of its completions, the same in every ring of a group; other drivers choose others. */
+#define RB_URING_KIND 0
+
 /** The transports of one node: who may hand connections to whom. One per node, shared by its shards' transports;
  *  all members join before the first listen. */
 struct rb_uring_group;
@@ -21,6 +24,9 @@ struct rb_uring_options {
     uint32_t recv_buffers;    /* provided buffers of RB_RECV_BYTES; a power of two; 0: default */
 };
 
-/** On the shard's thread. */
+/**
+ * On the shard's thread, as every later call, rb_transport_destroy() included. The group and the ring outlive it.
+ * Errors: RB_ERR_UNSUPPORTED (the kernel is older than 6.1), RB_ERR_INVALID (recv_buffers), RB_ERR_MEMORY.
+ */
 RB_MUST_CHECK enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
                                                     struct rb_transport **ret_transport);

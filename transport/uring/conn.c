@@ -1,0 +1,544 @@
+/* conn.c - one connection: receive, send, and an end that does not lose what was sent.
+ *
+ *   CONNECTING --connected, or FAILED--> OPEN --close: something to keep--> LINGERING
+ *       |                                 |                                    | peer ended, enough
+ *       |                                 | close: failed, or a send is cut    | drained, or two ticks
+ *       `-----------close-----------------`--------------> ENDING <------------'
+ *                                                            `--operations ended--> CLOSED, slot freed
+ *
+ * 1. A slot lives until its descriptor is closed, no operation in the kernel refers to it and CLOSED was
+ *    delivered. Completions of cancels carry no slot, so the generation check never meets a reused one.
+ * 2. One multishot receive and one send (or the connect) are in the kernel at most.
+ * 3. A receive that ends is armed again while there is credit and the stream is whole. One that ended for
+ *    want of a buffer waits in `starved`; as many are armed per turn as buffers came back.
+ * 4. close(2) with unread bytes resets the stream and may destroy what the peer has not read yet. So
+ *    an orderly end shuts our direction down and discards input until the peer ends too, for at most
+ *    DRAIN_BYTES_MAX and two linger ticks. Nothing is kept back when a send is cut or the stream broke.
+ * 5. A completion adds at most one event itself; FAILED (but for connect) and CLOSED are owed through
+ *    `due`, which is delivered after the completions of the turn, as far as there is room.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "ringbus/check.h"
+#include "transport/uring/inside.h"
+
+#define WHAT_SLOT_BITS 28
+#define WHAT_SLOT_MASK ((1U << WHAT_SLOT_BITS) - 1)
+#define WHAT_GENERATION_MASK 0xFFFFFFU
+
+#define SEND_BYTES_MAX (1U << 30)      /* of one slice in one operation: results are int32_t */
+#define DRAIN_BYTES_MAX (4U << 20)     /* a refused payload may still be on its way */
+#define LINGER_TICK_NS (100 * 1000000L) /* a connection lingers one to two of them */
+
+static uint64_t what_of(const struct uring_conn *conn)
+{
+    return (uint64_t)(conn->slot.id.generation & WHAT_GENERATION_MASK) << WHAT_SLOT_BITS |
+           conn->slot.id.slot;
+}
+
+static struct uring_conn *find_what(struct uring_transport *t, uint64_t what)
+{
+    uint32_t number = (uint32_t)what & WHAT_SLOT_MASK;
+    struct uring_conn *conn =
+        number < t->slots.high ? (struct uring_conn *)t->slots.table[number] : NULL;
+    return conn != NULL && what_of(conn) == what ? conn : NULL;
+}
+
+static struct uring_conn *find(struct rb_transport *base, struct rb_conn_id id)
+{
+    return (struct uring_conn *)rb_slots_find(&((struct uring_transport *)base)->slots, id);
+}
+
+static void check_conn(const struct uring_conn *conn)
+{
+    rb_assert_slow(conn->slot.used && conn->state <= URING_CONN_ENDING);
+    rb_assert_slow(conn->recv_armed || !conn->recv_cancel);
+    rb_assert_slow(conn->sending || conn->gather == NULL);
+    rb_assert_slow((conn->due == 0) == rb_list_empty(&conn->due_link));
+    rb_assert_slow((conn->state == URING_CONN_LINGERING) == !rb_list_empty(&conn->linger_link));
+    rb_assert_slow(!conn->recv_armed || rb_list_empty(&conn->starved_link));
+    rb_assert_slow(conn->state == URING_CONN_ENDING || conn->fd >= 0);
+}
+
+static void owe(struct uring_transport *t, struct uring_conn *conn, uint8_t due, enum rb_err err)
+{
+    if (conn->due == 0) {
+        rb_list_append(&t->due, &conn->due_link);
+    }
+    conn->due |= due;
+    conn->due_err = (uint8_t)err;
+}
+
+static void fail(struct uring_transport *t, struct uring_conn *conn, enum rb_err err)
+{
+    if (!conn->failed) {
+        conn->failed = true;
+        owe(t, conn, URING_DUE_FAILED, err);
+    }
+}
+
+static void end_if_idle(struct uring_transport *t, struct uring_conn *conn)
+{
+    if (conn->state == URING_CONN_ENDING && !conn->recv_armed && !conn->sending && conn->fd >= 0) {
+        close(conn->fd);
+        conn->fd = -1;
+        owe(t, conn, URING_DUE_CLOSED, RB_OK);
+    }
+}
+
+static void cancel_recv(struct uring_transport *t, struct uring_conn *conn)
+{
+    if (conn->recv_armed && !conn->recv_cancel) {
+        conn->recv_cancel = true;
+        uring_cancel(t, URING_OP_RECV, what_of(conn));
+    }
+}
+
+static void begin_end(struct uring_transport *t, struct uring_conn *conn)
+{
+    enum uring_op out_op = conn->state == URING_CONN_CONNECTING ? URING_OP_CONNECT : URING_OP_SEND;
+    conn->state = URING_CONN_ENDING;
+    conn->receive = false;
+    rb_list_remove(&conn->linger_link);
+    rb_list_remove(&conn->starved_link);
+    cancel_recv(t, conn);
+    if (conn->sending) {
+        uring_cancel(t, out_op, what_of(conn));
+    }
+    end_if_idle(t, conn);
+}
+
+void uring_deliver_due(struct uring_transport *t)
+{
+    while (t->event_count < RB_EVENTS_MAX && !rb_list_empty(&t->due)) {
+        struct uring_conn *conn = RB_CONTAINER(rb_list_pop(&t->due), struct uring_conn, due_link);
+        uint8_t due = conn->due;
+        conn->due = 0;
+        if ((due & URING_DUE_CLOSED) != 0) {
+            uring_conn_event(t, conn, RB_EVENT_CLOSED, RB_OK);
+            rb_slots_release(&t->slots, &conn->slot);
+        } else if ((due & URING_DUE_FAILED) != 0) {
+            uring_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
+        }
+    }
+}
+
+/* ---- receive ---- */
+
+/* A fresh connection rarely has bytes yet (the server speaks first): wait before trying to read. */
+static void arm_recv(struct uring_transport *t, struct uring_conn *conn, bool poll_first)
+{
+    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_RECV, what_of(conn));
+    sqe->opcode = IORING_OP_RECV;
+    sqe->fd = conn->fd;
+    sqe->flags = IOSQE_BUFFER_SELECT;
+    sqe->buf_group = URING_BUF_GROUP;
+    sqe->ioprio = IORING_RECV_MULTISHOT | (poll_first ? IORING_RECVSEND_POLL_FIRST : 0);
+    conn->recv_armed = true;
+}
+
+static bool may_receive(const struct uring_conn *conn)
+{
+    return conn->receive && !conn->failed && !conn->recv_armed &&
+           (conn->state == URING_CONN_OPEN || conn->state == URING_CONN_LINGERING) &&
+           rb_list_empty(&conn->starved_link);
+}
+
+void uring_conn_start(struct uring_transport *t, struct uring_conn *conn)
+{
+    if (may_receive(conn)) {
+        arm_recv(t, conn, true);
+    }
+}
+
+void uring_feed_starved(struct uring_transport *t, uint32_t count)
+{
+    for (; count > 0 && !rb_list_empty(&t->starved); count--) {
+        struct uring_conn *conn =
+            RB_CONTAINER(rb_list_pop(&t->starved), struct uring_conn, starved_link);
+        if (may_receive(conn)) {
+            arm_recv(t, conn, false);
+        }
+    }
+}
+
+static void on_bytes(struct uring_transport *t, struct uring_conn *conn, struct rb_slice bytes)
+{
+    if (conn->state == URING_CONN_LINGERING) {
+        conn->drained_bytes += (uint32_t)bytes.len;
+        if (conn->drained_bytes >= DRAIN_BYTES_MAX) {
+            begin_end(t, conn);
+        }
+        return;
+    }
+    bool told = conn->failed && (conn->due & URING_DUE_FAILED) == 0;
+    if (conn->state == URING_CONN_OPEN && !told) {
+        uring_conn_event(t, conn, RB_EVENT_RECEIVED, RB_OK)->bytes = bytes;
+    }
+}
+
+static void on_stream_end(struct uring_transport *t, struct uring_conn *conn, enum rb_err err)
+{
+    if (conn->state == URING_CONN_LINGERING) {
+        begin_end(t, conn);
+    } else if (conn->state == URING_CONN_OPEN) {
+        fail(t, conn, err);
+    }
+}
+
+void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags)
+{
+    struct rb_slice bytes = { 0 };
+    if ((flags & IORING_CQE_F_BUFFER) != 0) {
+        bytes = uring_bufs_take(&t->bufs, flags, res);
+    }
+    struct uring_conn *conn = find_what(t, what);
+    rb_assert(conn != NULL); /* invariant 1 */
+    if ((flags & IORING_CQE_F_MORE) == 0) {
+        conn->recv_armed = false;
+        conn->recv_cancel = false;
+    }
+    if (t->destroying) {
+        return;
+    }
+    if (res > 0) {
+        on_bytes(t, conn, bytes);
+    } else if (res == 0) {
+        on_stream_end(t, conn, RB_ERR_RESET);
+    } else if (res == -ENOBUFS) {
+        if (may_receive(conn)) {
+            rb_list_append(&t->starved, &conn->starved_link);
+        }
+    } else if (res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
+        on_stream_end(t, conn, uring_err(-res));
+    }
+    if (may_receive(conn)) {
+        arm_recv(t, conn, false); /* invariant 3 */
+    }
+    end_if_idle(t, conn);
+    check_conn(conn);
+}
+
+void uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
+{
+    struct uring_transport *t = (struct uring_transport *)base;
+    struct uring_conn *conn = find(base, id);
+    if (conn == NULL || conn->state > URING_CONN_OPEN || conn->receive == receive) {
+        return;
+    }
+    conn->receive = receive;
+    if (!receive) {
+        rb_list_remove(&conn->starved_link);
+        cancel_recv(t, conn);
+    } else if (may_receive(conn)) {
+        arm_recv(t, conn, false);
+    }
+    check_conn(conn);
+}
+
+/* ---- send ---- */
+
+static void queue_send(struct uring_transport *t, struct uring_conn *conn)
+{
+    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_SEND, what_of(conn));
+    sqe->fd = conn->fd;
+    sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
+    if (conn->gather != NULL) {
+        sqe->opcode = IORING_OP_SENDMSG;
+        sqe->addr = (uintptr_t)&conn->gather->header;
+        sqe->len = 1;
+    } else {
+        size_t len = conn->out.single.len;
+        sqe->opcode = IORING_OP_SEND;
+        sqe->addr = (uintptr_t)conn->out.single.ptr;
+        sqe->len = len < SEND_BYTES_MAX ? (uint32_t)len : SEND_BYTES_MAX;
+    }
+    conn->sending = true;
+}
+
+static struct uring_gather *acquire_gather(struct uring_transport *t, uint32_t count)
+{
+    bool is_small = count <= URING_GATHER_SMALL;
+    struct uring_gather *gather = rb_pool_acquire(is_small ? &t->gather_small : &t->gather_large);
+    if (gather != NULL) {
+        gather->cap = is_small ? URING_GATHER_SMALL : RB_SEND_SLICES_MAX;
+    }
+    return gather;
+}
+
+static void release_gather(struct uring_transport *t, struct uring_conn *conn)
+{
+    if (conn->gather != NULL) {
+        bool is_small = conn->gather->cap == URING_GATHER_SMALL;
+        rb_pool_release(is_small ? &t->gather_small : &t->gather_large, conn->gather);
+        conn->gather = NULL;
+    }
+}
+
+/* Empty slices are left out, so that the kernel's byte count alone tells what is left. */
+static enum rb_err copy_slices(struct uring_transport *t, struct uring_conn *conn,
+                               const struct rb_slice *slices, uint32_t slice_count)
+{
+    uint32_t filled = 0;
+    struct rb_slice last = { 0 };
+    for (uint32_t i = 0; i < slice_count; i++) {
+        if (slices[i].len > 0) {
+            filled++;
+            last = slices[i];
+        }
+    }
+    if (filled <= 1) {
+        conn->out.single.ptr = last.ptr;
+        conn->out.single.len = last.len;
+        return RB_OK;
+    }
+    struct uring_gather *gather = acquire_gather(t, filled);
+    if (gather == NULL) {
+        return RB_ERR_FULL;
+    }
+    gather->header = (struct msghdr){ .msg_iov = gather->iov };
+    for (uint32_t i = 0; i < slice_count; i++) {
+        if (slices[i].len > 0) {
+            gather->iov[gather->header.msg_iovlen++] =
+                (struct iovec){ .iov_base = (void *)(uintptr_t)slices[i].ptr,
+                                .iov_len = slices[i].len };
+        }
+    }
+    conn->gather = gather;
+    return RB_OK;
+}
+
+enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
+                       const struct rb_slice *slices, uint32_t slice_count)
+{
+    rb_assert(slice_count >= 1 && slice_count <= RB_SEND_SLICES_MAX);
+    struct uring_transport *t = (struct uring_transport *)base;
+    struct uring_conn *conn = find(base, id);
+    if (conn == NULL || conn->state > URING_CONN_OPEN) {
+        return RB_ERR_STALE;
+    }
+    if (conn->failed) {
+        return RB_ERR_RESET;
+    }
+    if (conn->sending) {
+        return RB_ERR_BUSY;
+    }
+    enum rb_err err = copy_slices(t, conn, slices, slice_count);
+    if (err == RB_OK) {
+        queue_send(t, conn);
+    }
+    check_conn(conn);
+    return err;
+}
+
+/* Moves the send over `bytes` that left; returns whether any remain. */
+static bool advance(struct uring_conn *conn, size_t bytes)
+{
+    if (conn->gather == NULL) {
+        rb_assert(bytes <= conn->out.single.len);
+        conn->out.single.ptr += bytes;
+        conn->out.single.len -= bytes;
+        return conn->out.single.len > 0;
+    }
+    struct msghdr *header = &conn->gather->header;
+    while (header->msg_iovlen > 0 && bytes >= header->msg_iov->iov_len) {
+        bytes -= header->msg_iov->iov_len;
+        header->msg_iov++;
+        header->msg_iovlen--;
+    }
+    if (header->msg_iovlen == 0) {
+        rb_assert(bytes == 0);
+        return false;
+    }
+    header->msg_iov->iov_base = (uint8_t *)header->msg_iov->iov_base + bytes;
+    header->msg_iov->iov_len -= bytes;
+    return true;
+}
+
+void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
+{
+    struct uring_conn *conn = find_what(t, what);
+    rb_assert(conn != NULL && conn->sending);
+    conn->sending = false;
+    bool left = res > 0 ? advance(conn, (size_t)res) : res < 0 || advance(conn, 0);
+    bool again = res > 0 || res == -EINTR || res == -EAGAIN;
+    if (left && again && conn->state == URING_CONN_OPEN && !t->destroying) {
+        queue_send(t, conn); /* a short result; what stopped it, if anything, shows now */
+        return;
+    }
+    release_gather(t, conn);
+    if (t->destroying) {
+        return;
+    }
+    enum rb_err err = RB_OK;
+    if (left) {
+        err = conn->state != URING_CONN_OPEN ? RB_ERR_CANCELED : uring_err(res < 0 ? -res : EIO);
+    }
+    uring_conn_event(t, conn, RB_EVENT_SENT, err);
+    if (left && conn->state == URING_CONN_OPEN) {
+        fail(t, conn, err);
+    }
+    end_if_idle(t, conn);
+    check_conn(conn);
+}
+
+/* ---- begin and end ---- */
+
+struct uring_conn *uring_conn_open(struct uring_transport *t, int fd, enum uring_conn_state state)
+{
+    struct uring_conn *conn = (struct uring_conn *)rb_slots_acquire(&t->slots);
+    if (conn != NULL) {
+        rb_list_init(&conn->due_link);
+        rb_list_init(&conn->starved_link);
+        rb_list_init(&conn->linger_link);
+        conn->fd = fd;
+        conn->state = (uint8_t)state;
+        conn->receive = true;
+    }
+    return conn;
+}
+
+enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
+                          struct rb_conn_id *ret_conn)
+{
+    struct uring_transport *t = (struct uring_transport *)base;
+    struct sockaddr_in6 target;
+    socklen_t len = uring_sockaddr_from(addr, &target);
+    if (len == 0) {
+        return RB_ERR_ADDRESS;
+    }
+    int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return uring_err(errno);
+    }
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    struct uring_conn *conn = uring_conn_open(t, fd, URING_CONN_CONNECTING);
+    if (conn == NULL) {
+        close(fd);
+        return RB_ERR_MEMORY;
+    }
+    conn->out.target = target;
+    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_CONNECT, what_of(conn));
+    sqe->opcode = IORING_OP_CONNECT;
+    sqe->fd = fd;
+    sqe->addr = (uintptr_t)&conn->out.target;
+    sqe->off = len;
+    conn->sending = true;
+    *ret_conn = conn->slot.id;
+    check_conn(conn);
+    return RB_OK;
+}
+
+void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
+{
+    struct uring_conn *conn = find_what(t, what);
+    rb_assert(conn != NULL && conn->sending);
+    conn->sending = false;
+    if (t->destroying) {
+        return;
+    }
+    if (conn->state == URING_CONN_ENDING) {
+        conn->failed = true;
+        uring_conn_event(t, conn, RB_EVENT_FAILED, RB_ERR_CANCELED);
+        end_if_idle(t, conn);
+        return;
+    }
+    struct sockaddr_storage peer, local;
+    socklen_t peer_len = sizeof(peer), local_len = sizeof(local);
+    if (res == 0 && (getpeername(conn->fd, (struct sockaddr *)&peer, &peer_len) != 0 ||
+                     getsockname(conn->fd, (struct sockaddr *)&local, &local_len) != 0)) {
+        res = -errno;
+    }
+    conn->state = URING_CONN_OPEN;
+    if (res < 0) {
+        conn->failed = true;
+        uring_conn_event(t, conn, RB_EVENT_FAILED, uring_err(-res));
+    } else {
+        struct rb_event *event = uring_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
+        uring_sockaddr_to(&peer, &event->peer);
+        uring_sockaddr_to(&local, &event->local);
+        uring_conn_start(t, conn);
+    }
+    check_conn(conn);
+}
+
+static void arm_linger_tick(struct uring_transport *t)
+{
+    if (t->linger_armed) {
+        return;
+    }
+    t->linger_tick = (struct __kernel_timespec){ .tv_nsec = LINGER_TICK_NS };
+    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_LINGER, 0);
+    sqe->opcode = IORING_OP_TIMEOUT;
+    sqe->addr = (uintptr_t)&t->linger_tick;
+    sqe->len = 1;
+    t->linger_armed = true;
+}
+
+static void linger(struct uring_transport *t, struct uring_conn *conn)
+{
+    conn->state = URING_CONN_LINGERING;
+    conn->receive = true;
+    rb_list_append(&t->linger_new, &conn->linger_link);
+    arm_linger_tick(t);
+    if (may_receive(conn)) {
+        arm_recv(t, conn, false);
+    }
+}
+
+void uring_on_linger(struct uring_transport *t)
+{
+    t->linger_armed = false;
+    if (t->destroying) {
+        return;
+    }
+    while (!rb_list_empty(&t->linger_old)) {
+        begin_end(t, RB_CONTAINER(t->linger_old.next, struct uring_conn, linger_link));
+    }
+    struct rb_list *link;
+    while ((link = rb_list_pop(&t->linger_new)) != NULL) {
+        rb_list_append(&t->linger_old, link);
+    }
+    if (!rb_list_empty(&t->linger_old)) {
+        arm_linger_tick(t);
+    }
+}
+
+enum rb_err uring_close(struct rb_transport *base, struct rb_conn_id id)
+{
+    struct uring_transport *t = (struct uring_transport *)base;
+    struct uring_conn *conn = find(base, id);
+    if (conn == NULL || conn->state > URING_CONN_OPEN) {
+        return RB_ERR_STALE;
+    }
+    if ((conn->due & URING_DUE_FAILED) != 0) {
+        conn->due = 0;
+        rb_list_remove(&conn->due_link);
+    }
+    bool orderly = conn->state == URING_CONN_OPEN && !conn->failed && !conn->sending;
+    if (orderly && shutdown(conn->fd, SHUT_WR) == 0) {
+        linger(t, conn); /* invariant 4 */
+    } else {
+        begin_end(t, conn);
+    }
+    check_conn(conn);
+    return RB_OK;
+}
+
+void uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
+{
+    struct uring_conn *conn = find(base, id);
+    if (conn != NULL) {
+        conn->slot.user = user;
+    }
+}
+
+void uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn)
+{
+    if (conn->state != URING_CONN_ENDING) {
+        begin_end(t, conn);
+    }
+}
