@@ -93,9 +93,14 @@ static void refuse_connect(struct rb_conn *conn, const char *text, enum rb_close
 static void apply_connect(struct rb_conn *conn, const struct rb_connect *connect)
 {
     struct rb_core *core = conn->core;
+    const struct rb_auth_password *auth = &core->options.auth;
+    /* A field that is missing keeps its value; that of an earlier CONNECT was the right one. */
+    bool again = conn->connected;
     if (connect->has_account ||
-        !rb_auth_password_check(&core->options.auth, connect->user, connect->pass,
-                                connect->auth_token)) {
+        !rb_auth_password_check(
+            auth, again && connect->user.ptr == NULL ? auth->user : connect->user,
+            again && connect->pass.ptr == NULL ? auth->pass : connect->pass,
+            again && connect->auth_token.ptr == NULL ? auth->token : connect->auth_token)) {
         refuse_connect(conn, "Authorization Violation", RB_CLOSE_AUTH);
         return;
     }
@@ -132,6 +137,9 @@ static void do_connect(struct rb_conn *conn, struct rb_slice json)
     connect.verbose = conn->verbose;
     connect.pedantic = conn->pedantic;
     connect.echo = conn->echo;
+    connect.headers = conn->headers;
+    connect.no_responders = conn->no_responders;
+    connect.protocol = conn->async_info ? 1 : 0;
     if (conn->connected && !rb_conn_drop_subs(conn)) {
         rb_conn_want_end(conn, RB_CLOSE_MEMORY, true); /* too many to withdraw at once */
         return;
@@ -339,9 +347,11 @@ static void do_ping(struct rb_conn *conn)
         rb_conn_log(conn, RB_LOG_TRC, "<<- [PING]");
         rb_conn_log(conn, RB_LOG_TRC, "->> [PONG]");
     }
-    if (conn->connected && conn->async_info && !conn->info_sent) {
-        conn->info_sent = true;
-        rb_conn_send_info(conn, true);
+    if (conn->connected && !conn->info_sent) {
+        conn->info_sent = true; /* only the first PING after CONNECT can bring it */
+        if (conn->async_info) {
+            rb_conn_send_info(conn, true);
+        }
     }
 }
 
@@ -354,6 +364,19 @@ static void do_pong(struct rb_conn *conn)
         conn->rtt_ns = conn->core->now_ns - conn->ping_sent_ns + 1;
     }
     conn->pings_out = 0;
+}
+
+/* Without effect from a client, but it must be a document. */
+static void take_info(struct rb_conn *conn, struct rb_slice json)
+{
+    struct rb_connect unused;
+    struct rb_connect_doc *doc = NULL;
+    rb_connect_defaults(&unused);
+    if (rb_connect_parse(json, &unused, &doc) != RB_OK) {
+        rb_conn_want_end(conn, RB_CLOSE_PROTOCOL, false);
+        return;
+    }
+    rb_connect_doc_free(doc);
 }
 
 void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
@@ -384,8 +407,10 @@ void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
         rb_conn_log(conn, RB_LOG_ERR, "Client Error %.*s", RB_S_ARG(op->args));
         rb_conn_want_end(conn, RB_CLOSE_PARSE, false);
         break;
-    case RB_OP_OK:
     case RB_OP_INFO:
+        take_info(conn, op->args);
+        break;
+    case RB_OP_OK:
         break; /* accepted and without effect, as in nats-server */
     }
 }

@@ -39,24 +39,25 @@ static inline uint8_t *put_slice(uint8_t *out, struct rb_slice s)
     return out + len;
 }
 
+static inline uint32_t digit_count(uint32_t value)
+{
+    uint32_t count = 1;
+    for (; value >= 1000; value /= 1000) {
+        count += 3;
+    }
+    return count + (value >= 10) + (value >= 100);
+}
+
+/* Writes the last digit first, at the place it will have. */
 static inline uint8_t *put_u32(uint8_t *out, uint32_t value)
 {
-    uint8_t digits[10];
-    size_t at = sizeof(digits);
-    if (value < 10) {
-        *out = (uint8_t)('0' + value);
-        return out + 1;
-    }
-    if (value < 100) {
-        out[0] = (uint8_t)('0' + value / 10);
-        out[1] = (uint8_t)('0' + value % 10);
-        return out + 2;
-    }
+    uint8_t *end = out + digit_count(value);
+    uint8_t *at = end;
     do {
-        digits[--at] = (uint8_t)('0' + value % 10);
+        *--at = (uint8_t)('0' + value % 10);
         value /= 10;
     } while (value != 0);
-    return put_slice(out, rb_slice_of(digits + at, sizeof(digits) - at));
+    return end;
 }
 
 size_t rb_encode_msg(uint8_t *out, struct rb_slice subject, struct rb_slice sid,

@@ -1,7 +1,7 @@
-/* test_parse.c - the client parser: grammar, limits, errors, and that cuts in the stream change nothing.
+/* test_parse.c - the client parser: grammar, limits, errors; and cuts in the stream change nothing.
  *
- * A script is fed in pieces, each a heap block of exactly its size, so that the sanitizer sees a read
- * beyond it. What comes out is written down as text; the text must be the same for every cut.
+ * A script is fed in pieces, each a heap block of exactly its size, so that the sanitizer sees a
+ * read beyond it. What comes out is written down as text; the text must be the same for every cut.
  */
 #include "proto/parse.h"
 
@@ -128,8 +128,8 @@ static void feed(struct fixture *f, struct rb_slice bytes)
             break;
         }
         if (result == RB_PARSE_FAIL) {
-            static const char *const kinds[] = { "none",    "protocol", "line",    "payload",
-                                                 "auth",    "args",     "headers", "memory" };
+            static const char *const kinds[] = { "none", "protocol", "line",    "payload",
+                                                 "auth", "args",     "headers", "memory" };
             note(f, "fail %s\n", kinds[f->parser.fail]);
             assert_true(strlen(f->parser.fail_text) > 0);
             f->failed = true;
@@ -147,7 +147,7 @@ static void parse(struct fixture *f, const char *script)
     feed(f, rb_slice_text(script));
 }
 
-/* ---- scripts and what they mean --------------------------------------------------------------- */
+/* ---- scripts and what they mean ------------------------------------------------------------- */
 
 static const struct script {
     const char *bytes, *text;
@@ -172,7 +172,8 @@ static const struct script {
     { "PuB foo 2\nhi\r\nPING\r\n", "PUB subject=foo 0/2 payload=hi\nPING\n" },
     { "PUB  \t  foo\t\tbar   2  \t\r\nhi\r\n", "PUB subject=foo reply=bar 0/2 payload=hi\n" },
     { "PUB\tfoo\t2\r\nhi\r\n", "PUB subject=foo 0/2 payload=hi\n" },
-    { "PUB foo 0\r\n\r\nPUB b 0\n\r\n", "PUB subject=foo 0/0 payload=\nPUB subject=b 0/0 payload=\n" },
+    { "PUB foo 0\r\n\r\nPUB b 0\n\r\n",
+      "PUB subject=foo 0/0 payload=\nPUB subject=b 0/0 payload=\n" },
     { "PUB foo 000000002\r\nhi\r\n", "PUB subject=foo 0/2 payload=hi\n" },
     { "PUB 12345678 12 3\r\nabc\r\n", "PUB subject=12345678 reply=12 0/3 payload=abc\n" },
     { "PUB a 99999999999 1\r\nx\r\n", "PUB subject=a reply=99999999999 0/1 payload=x\n" },
@@ -183,7 +184,8 @@ static const struct script {
     { "PUB f\xc3\xa9\xff o 2\r\nhi\r\n", "PUB subject=fé\\xff reply=o 0/2 payload=hi\n" },
     { "PUB foo 4\r\n\r\n\r\n\r\nPING\r\n", "PUB subject=foo 0/4 payload=\\r\\n\\r\\n\nPING\n" },
     { "PUB abcdefgh.ijklmnop.qrst _INBOX.abcdefghijklmnop 10\r\n0123456789\r\n",
-      "PUB subject=abcdefgh.ijklmnop.qrst reply=_INBOX.abcdefghijklmnop 0/10 payload=0123456789\n" },
+      "PUB subject=abcdefgh.ijklmnop.qrst reply=_INBOX.abcdefghijklmnop 0/10 "
+      "payload=0123456789\n" },
     { "PUB a 1\r\nxPUB b 1\r\n", "fail protocol\n" },
     { "PUB foo 3\r\nabcde\r\n", "fail protocol\n" },
     { "PUB foo 3\r\nabc\rx", "fail protocol\n" },
@@ -251,7 +253,8 @@ static const struct script {
     { "P", "" },
     { "PUB foo 5\r\nab", "" },
     { "SUB \n", "" },
-    { "PUB a 1\r\nx\r\nSUB a 1\r\nPUB a b 2\r\nxy\r\nPING\r\nUNSUB 1\r\nHPUB a 1 2\r\nxy\r\nPING\r\n",
+    { "PUB a 1\r\nx\r\nSUB a 1\r\nPUB a b 2\r\nxy\r\nPING\r\nUNSUB 1\r\nHPUB a 1 "
+      "2\r\nxy\r\nPING\r\n",
       "PUB subject=a 0/1 payload=x\nSUB subject=a sid=1\nPUB subject=a reply=b 0/2 payload=xy\n"
       "PING\nUNSUB sid=1 max=0\nPUB subject=a 1/2 payload=xy\nPING\n" },
 };
@@ -325,7 +328,7 @@ static void errors_do_not_wait(void **state)
     }
 }
 
-/* ---- limits ----------------------------------------------------------------------------------- */
+/* ---- limits --------------------------------------------------------------------------------- */
 
 /* Builds "SUB <len bytes in all><tail>" and feeds it in pieces; the arguments are all letters. */
 static void feed_sub(struct fixture *f, size_t len, const char *line_end, size_t piece)
@@ -444,7 +447,7 @@ static void payload_limit(void **state)
     assert_string_equal(f->text, "fail payload\n");
 }
 
-/* ---- gates ------------------------------------------------------------------------------------ */
+/* ---- gates ---------------------------------------------------------------------------------- */
 
 static void connect_must_come_first(void **state)
 {
@@ -492,7 +495,7 @@ static void headers_must_be_negotiated(void **state)
     assert_string_equal(f->text, "fail line\n");
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------- */
 
 /* A whole operation is borrowed from the input, a finished one leaves nothing behind. */
 static void whole_operations_are_borrowed(void **state)
@@ -535,7 +538,7 @@ static void held_payload_may_be_kept(void **state)
     assert_int_equal(f->pool.used_count, 0);
 }
 
-/* The line was cut, the payload was not: it is borrowed, while the line stays valid in the block. */
+/* The line was cut, the payload was not: that is borrowed, the line stays valid in the block. */
 static void cut_line_with_whole_payload(void **state)
 {
     struct fixture *f = *state;

@@ -206,7 +206,8 @@ void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32
     if (res > 0) {
         on_bytes(t, conn, bytes);
     } else if (res == 0) {
-        on_stream_end(t, conn, RB_ERR_RESET);
+        conn->peer_done = true;
+        on_stream_end(t, conn, RB_OK);
     } else if (res == -ENOBUFS) {
         if (may_receive(conn)) {
             rb_list_append(&t->starved, &conn->starved_link);
@@ -319,7 +320,7 @@ enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
     if (conn == NULL || conn->state > URING_CONN_OPEN) {
         return RB_ERR_STALE;
     }
-    if (conn->failed) {
+    if (conn->failed && !conn->peer_done) {
         return RB_ERR_RESET;
     }
     if (conn->sending) {

@@ -58,6 +58,7 @@ struct uring_conn {
     bool recv_cancel;  /* it has been asked to end */
     bool sending;      /* a send (or the connect) is in the kernel */
     bool failed;       /* FAILED is due or delivered: no RECEIVED any more */
+    bool peer_done;    /* the peer ended its side in order: sends still work */
     uint32_t drained_bytes;
     struct uring_gather *gather; /* of the send in flight; NULL: `single` */
     union {

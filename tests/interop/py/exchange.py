@@ -32,6 +32,8 @@ QUIET_SECONDS = 0.25   # recording: nothing more will come
 BYTEWISE_MAX = 12000   # longer exchanges are sent in larger pieces instead
 MODES = ("whole", "bytes", "pieces-1", "pieces-2")
 ESCAPE = re.compile(rb"\\(?:([rnt\\])|x([0-9a-fA-F]{2})|\{(.+?)\*(\d+)\})")
+LINES = re.compile(rb"(?:[^\r]|\r(?!\n))*\r\n|(?s:.)+\Z")
+REPEATED = re.compile(rb"([A-Za-z0-9.]{1,16}?)\1{23,}|(?s:.)")
 LINE = re.compile(r"(?:([A-Z])\s*)?([<>])(?: (.*))?$")
 WORD = re.compile(r"(?:([A-Z])\s+)?(connect|open|closed|drop|eof)(?:\s+(.*))?$")
 
@@ -68,10 +70,10 @@ def encode_byte(byte):
 def encode(data):
     """Bytes -> text lines that decode() turns into the same bytes."""
     lines = []
-    for part in re.findall(rb"(?:[^\r]|\r(?!\n))*\r\n|(?s:.)+\Z", data):
+    for part in LINES.findall(data):
         whole = part.endswith(b"\r\n")
         text = ""
-        for run in re.finditer(rb"([A-Za-z0-9.]{1,16}?)\1{23,}|(?s:.)", part[:-2] if whole else part):
+        for run in REPEATED.finditer(part[:-2] if whole else part):
             if run.group(1):
                 unit = run.group(1).decode()
                 text += "\\{%s*%d}" % (unit, len(run.group(0)) // len(unit))
@@ -525,6 +527,10 @@ def record_one(exchange, address, inserts, drops):
     drops |= {n for n, s in exchange.lines if s.kind == "expect" or
               s.kind == "state" and not s.value[1]}
     for place, (number, step) in enumerate(active):
+        if place + 1 < len(active) and active[place + 1][1].kind == step.kind == "send" \
+                and active[place + 1][1].conn == step.conn:
+            active[place + 1][1].value = step.value + active[place + 1][1].value
+            continue
         record_step(recording, step)
         following = active[place + 1][1] if place + 1 < len(active) else None
         if following is None:
