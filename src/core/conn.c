@@ -71,9 +71,20 @@ enum rb_err rb_core_init(struct rb_core *core)
     return rb_sublist_create(core->budget, core->options.shard_count, &core->sublist);
 }
 
+void rb_core_drop_runs(struct rb_core *core)
+{
+    for (uint32_t i = 0; i < RB_CORE_RUNS; i++) {
+        if (core->runs[i] != NULL) {
+            rb_buf_release(core->runs[i]);
+            core->runs[i] = NULL;
+        }
+    }
+}
+
 void rb_core_deinit(struct rb_core *core)
 {
     rb_assert(rb_list_empty(&core->conns));
+    rb_core_drop_runs(core);
     rb_sublist_destroy(core->sublist);
     rb_pool_deinit(&core->conn_pool);
     rb_pool_deinit(&core->sub_pool);

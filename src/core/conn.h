@@ -105,6 +105,11 @@ void rb_conn_commit(struct rb_conn *conn, uint32_t bytes);
 void rb_conn_write(struct rb_conn *conn, struct rb_slice bytes);
 /** Appends `len` bytes of `buf` at `offset` by reference; false when memory is refused. */
 bool rb_conn_write_ref(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset, uint32_t len);
+/**
+ * Appends bytes that other connections share, by reference, when that needs no more than one segment
+ * per burst: they continue the last segment, or nothing is pending. False: copy them instead.
+ */
+bool rb_conn_write_run(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset, uint32_t len);
 /** After output was added: limits and the request to flush. */
 void rb_conn_written(struct rb_conn *conn);
 /** Ends at the end of the turn. The first reason stays. */

@@ -77,6 +77,9 @@ struct rb_sub {
     uint8_t sid[RB_SUB_SID_INLINE]; /* longer ones: allocated bigger */
 };
 
+/* Bytes that several receivers of one message share, a block per kind of sid (deliver.c). */
+#define RB_CORE_RUNS 8
+
 struct rb_core {
     struct rb_core_options options;
     struct rb_core_peers peers;
@@ -91,6 +94,7 @@ struct rb_core {
     struct rb_effects effects;
     struct rb_list conns;      /* every connection */
     struct rb_list stalled;    /* waiting for room towards other shards */
+    struct rb_buf *runs[RB_CORE_RUNS];
     struct rb_sub *subs_done;  /* to be removed after the delivery under way */
     _Atomic uint64_t *next_cid;   /* shared by the node's shards */
     _Atomic int64_t *conn_count;  /* same */
@@ -102,5 +106,7 @@ struct rb_core {
 
 /** `core` is zeroed but for options, peers, transport, env, log, budget, next_cid, conn_count. */
 RB_MUST_CHECK enum rb_err rb_core_init(struct rb_core *core);
+/** Gives back the blocks that are kept for the next fan-out. */
+void rb_core_drop_runs(struct rb_core *core);
 /** Asserts that every connection, subscription and block was given back. */
 void rb_core_deinit(struct rb_core *core);

@@ -5,6 +5,9 @@
  * 2. A queue group is decided once, by the publishing shard, by weight: a local member counts 1, another shard
  *    as many as it said. A shard that is chosen but has no member left passes the message on, at most HOPS_MAX times.
  * 3. The protocol line is made once per message; only the sid differs between receivers.
+ * 4. Receivers with the same sid (clients of one program) get the same bytes. In a fan-out these are made once, in a
+ *    block kept per kind of sid (core->runs), and every receiver refers to them; messages that follow one another continue
+ *    the same segment. A receiver with other output in between gets a copy.
  */
 #include "core/deliver.h"
 
@@ -15,6 +18,9 @@
 #define QUEUES_MAX 256        /* groups sent to other shards in one batch */
 #define REFERENCE_BYTES 16384 /* payloads from here on are referenced, not copied */
 #define LINE_SMALL 512
+#define RUN_RECEIVERS 3       /* from so many plain receivers on, equal output is made once */
+#define RUN_BYTES (128 * 1024)
+#define VARIANTS_MAX 4
 
 /* The parts of "MSG subject sid reply size\r\n" that all receivers share. */
 struct lines {
@@ -25,13 +31,37 @@ struct lines {
     uint8_t small[LINE_SMALL];
 };
 
+/* Bytes in a run for one sid and one form of header. */
+struct variant {
+    const struct rb_sub *sub; /* whose sid it was made with */
+    struct rb_buf *buf;
+    uint32_t offset, len;
+    bool plain;
+};
+
 struct delivery {
     struct rb_core *core;
+    uint32_t variant_count;
+    bool fan_out;
     const struct rb_msg *msg;
     struct lines lines;
     struct rb_buf *shared; /* the payload's block, once referenced */
     uint32_t shared_offset;
+    struct variant variants[VARIANTS_MAX];
 };
+
+static void begin_delivery(struct delivery *d, struct rb_core *core, const struct rb_msg *msg,
+                           const struct rb_match *match)
+{
+    d->core = core;
+    d->msg = msg;
+    d->shared = NULL;
+    d->shared_offset = 0;
+    d->variant_count = 0;
+    d->fan_out = match->plain_count >= RUN_RECEIVERS;
+    d->lines.made = false;
+    d->lines.allocated = NULL;
+}
 
 static bool make_lines(struct delivery *d)
 {
@@ -124,6 +154,56 @@ static inline uint8_t *put(uint8_t *at, struct rb_slice s)
     return at + s.len;
 }
 
+static uint8_t *put_message(uint8_t *at, struct rb_slice head, struct rb_slice tail,
+                            const struct rb_sub *sub, struct rb_slice payload)
+{
+    at = put(at, head);
+    at = put(at, rb_slice_of(sub->sid, sub->sid_len));
+    at = put(at, tail);
+    if (payload.len > 0) {
+        at = put(at, payload);
+    }
+    at[0] = '\r';
+    at[1] = '\n';
+    return at + 2;
+}
+
+/* Finds or makes the shared bytes for this sid; NULL when there are too many kinds, or no memory. */
+static const struct variant *find_variant(struct delivery *d, const struct rb_sub *sub, bool plain,
+                                          struct rb_slice head, struct rb_slice tail,
+                                          struct rb_slice payload)
+{
+    for (uint32_t i = 0; i < d->variant_count; i++) {
+        const struct variant *variant = &d->variants[i];
+        if (variant->plain == plain && variant->sub->sid_len == sub->sid_len &&
+            memcmp(variant->sub->sid, sub->sid, sub->sid_len) == 0) {
+            return variant;
+        }
+    }
+    size_t bytes = head.len + sub->sid_len + tail.len + payload.len + 2;
+    if (d->variant_count == VARIANTS_MAX || bytes > RUN_BYTES) {
+        return NULL;
+    }
+    uint32_t kind = (uint32_t)sub->sid_len * 7 + (sub->sid_len > 0 ? sub->sid[sub->sid_len - 1] : 0);
+    struct rb_buf **run = &d->core->runs[(kind + (plain ? 4 : 0)) % RB_CORE_RUNS];
+    if (*run == NULL || (*run)->cap - (*run)->len < bytes) {
+        if (*run != NULL) {
+            rb_buf_release(*run);
+        }
+        *run = rb_buf_acquire(&d->core->bufs, RUN_BYTES);
+        if (*run == NULL) {
+            return NULL;
+        }
+    }
+    struct variant *variant = &d->variants[d->variant_count++];
+    *variant = (struct variant){
+        .sub = sub, .buf = *run, .offset = (*run)->len, .len = (uint32_t)bytes, .plain = plain
+    };
+    (void)put_message((*run)->data + (*run)->len, head, tail, sub, payload);
+    (*run)->len += (uint32_t)bytes;
+    return variant;
+}
+
 /* Line and payload in one piece. */
 static bool write_copied(struct rb_conn *conn, struct rb_slice head,
                          struct rb_slice tail, const struct rb_sub *sub, struct rb_slice payload)
@@ -133,16 +213,23 @@ static bool write_copied(struct rb_conn *conn, struct rb_slice head,
     if (begin == NULL) {
         return false;
     }
-    uint8_t *at = put(begin, head);
-    at = put(at, rb_slice_of(sub->sid, sub->sid_len));
-    at = put(at, tail);
-    if (payload.len > 0) {
-        at = put(at, payload);
-    }
-    at[0] = '\r';
-    at[1] = '\n';
+    (void)put_message(begin, head, tail, sub, payload);
     rb_conn_commit(conn, (uint32_t)bytes);
     return true;
+}
+
+static bool write_small(struct delivery *d, struct rb_conn *conn, struct rb_slice head,
+                        struct rb_slice tail, const struct rb_sub *sub, bool plain,
+                        struct rb_slice payload)
+{
+    if (d->fan_out) {
+        const struct variant *variant = find_variant(d, sub, plain, head, tail, payload);
+        if (variant != NULL &&
+            rb_conn_write_run(conn, variant->buf, variant->offset, variant->len)) {
+            return true;
+        }
+    }
+    return write_copied(conn, head, tail, sub, payload);
 }
 
 static bool write_referenced(struct delivery *d, struct rb_conn *conn, struct rb_slice head,
@@ -205,7 +292,7 @@ static bool deliver_to(struct delivery *d, struct rb_sub *sub)
         payload = rb_slice_of(payload.ptr + skip, payload.len - skip);
     }
     bool written = payload.len < REFERENCE_BYTES
-                       ? write_copied(conn, head, tail, sub, payload)
+                       ? write_small(d, conn, head, tail, sub, skip > 0, payload)
                        : write_referenced(d, conn, head, tail, sub, skip);
     if (!written) {
         rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
@@ -323,8 +410,8 @@ bool rb_deliver_publish(struct rb_core *core, const struct rb_msg *msg)
     if (match->plain_count == 0 && match->group_count == 0 && match->remote_plain == 0) {
         return false;
     }
-    struct delivery d = { .core = core, .msg = msg };
-    d.lines.made = false;
+    struct delivery d;
+    begin_delivery(&d, core, msg, match);
     bool delivered = match->remote_plain != 0;
     for (uint32_t i = 0; i < match->plain_count; i++) {
         delivered |= deliver_to(&d, sub_of(match->plain[i]));
@@ -383,8 +470,8 @@ void rb_deliver_mail(struct rb_core *core, const struct rb_msg *msg, const struc
                      uint32_t queue_count)
 {
     const struct rb_match *match = rb_sublist_match(core->sublist, msg->subject);
-    struct delivery d = { .core = core, .msg = msg };
-    d.lines.made = false;
+    struct delivery d;
+    begin_delivery(&d, core, msg, match);
     if (msg->hop_count == 0) {
         for (uint32_t i = 0; i < match->plain_count; i++) {
             (void)deliver_to(&d, sub_of(match->plain[i]));

@@ -15,6 +15,7 @@
 #define BLOCK_SMALL_BYTES 1024
 #define BLOCK_LARGE_BYTES (32 * 1024)
 #define SEND_BYTES_MAX (1024 * 1024)
+#define RUN_AFTER_BYTES 512
 
 static struct rb_seg *append_seg(struct rb_conn *conn, struct rb_buf *buf, bool own)
 {
@@ -83,6 +84,20 @@ bool rb_conn_write_ref(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset
     seg->len = len;
     conn->pending_bytes += len;
     return true;
+}
+
+bool rb_conn_write_run(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset, uint32_t len)
+{
+    struct rb_seg *tail = conn->seg_tail;
+    if (tail != NULL && tail->buf == buf && tail->offset + tail->len == offset) {
+        tail->len += len;
+        conn->pending_bytes += len;
+        return true;
+    }
+    if (tail != NULL && tail->len < RUN_AFTER_BYTES) {
+        return false; /* output of several kinds in turns: segments would be too small */
+    }
+    return rb_conn_write_ref(conn, buf, offset, len);
 }
 
 void rb_conn_written(struct rb_conn *conn)

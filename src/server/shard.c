@@ -299,6 +299,9 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     }
     see_stopping(shard);
     look_for_room(shard);
+    if (!worked) {
+        rb_core_drop_runs(core); /* idle: keep nothing that only speeds up the next burst */
+    }
     worked |= !rb_list_empty(&core->effects.wanted);
     rb_conn_effects(core);
     publish_mail(shard);

@@ -101,6 +101,23 @@ static void draw_subjects(struct sim_world *w)
     }
 }
 
+/** One shard sleeps through most of each epoch, until the rings towards it are full. */
+static void draw_hunger(struct sim_world *w)
+{
+    struct sim_plan *plan = &w->plan;
+    if (plan->net.delay_max_ns > 1 * MS || !sim_chance(w, 200)) {
+        return;
+    }
+    plan->shard_count = 2 + sim_below(w, 3);
+    plan->client_count = 6 + sim_below(w, 10);
+    plan->action_count = 400;
+    plan->quiet_every = 200;
+    plan->starve_permille = 100;
+    plan->steps_max = 30;
+    plan->cork_permille = 0;
+    plan->stall_permille = 0;
+}
+
 void sim_plan_draw(struct sim_world *w)
 {
     struct sim_plan *plan = &w->plan;
@@ -120,6 +137,7 @@ void sim_plan_draw(struct sim_world *w)
     plan->steps_max = PICK(w, 4, 6, 6, 20);
     draw_config(w);
     draw_net(w);
+    draw_hunger(w);
     plan->body_max = PICK(w, 64, 1000, 8 * KIB, 40 * KIB, 100 * KIB);
     uint32_t bounds[] = { plan->config.max_payload - SIM_HEADER_MAX, plan->net.recv_bytes_max * 32,
                           plan->net.window_bytes * 8 };
@@ -406,7 +424,7 @@ void sim_workload_run(struct sim_world *w)
     for (uint32_t i = 1; i <= w->plan.action_count && !w->failed; i++) {
         act(w);
         run_some(w);
-        if (sim_chance(w, w->plan.starve_permille)) {
+        if (w->starved == UINT32_MAX && sim_chance(w, w->plan.starve_permille)) {
             w->starved = sim_below(w, w->plan.shard_count);
             sim_trace(w, "shard %u gets no more turns", w->starved);
         }

@@ -29,8 +29,14 @@ function startServer(port) {
   });
   server.process = child;
   return new Promise((resolve, reject) => {
-    child.once("error", reject);
-    child.once("exit", (code) => reject(new Error(`the server ended with code ${code}`)));
+    const fail = (error) => {
+      if (server.process === child) {
+        server.process = null;
+      }
+      reject(error);
+    };
+    child.once("error", fail);
+    child.once("exit", (code) => fail(new Error(`the server ended with code ${code}`)));
     createInterface({ input: child.stderr }).on("line", (line) => {
       const found = /Listening for client connections on (.+):(\d+)/.exec(line);
       if (found) {
@@ -58,7 +64,6 @@ async function stopServer(signal) {
   clearTimeout(killer);
   return code;
 }
-
 
 process.on("exit", () => server.process?.kill("SIGKILL"));
 for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -211,7 +216,8 @@ test("wildcards", async () => {
   const one = collect(conn, "wild.*").got;
   const rest = collect(conn, "wild.>").got;
   const exact = collect(conn, "wild.a").got;
-  for (const subject of ["wild", "wild.a", "wild.b", "wild.a.b", "wild.a.b.c", "other.a", "wildx.a"]) {
+  const subjects = ["wild", "wild.a", "wild.b", "wild.a.b", "wild.a.b.c", "other.a", "wildx.a"];
+  for (const subject of subjects) {
     conn.publish(subject, "x");
   }
   await conn.flush();
@@ -354,7 +360,11 @@ function sizeOf(publisher, round) {
 }
 
 test("reconnect after a restart", async () => {
-  const conn = await client({ maxReconnectAttempts: -1, reconnectTimeWait: 50, reconnectJitter: 5 });
+  const conn = await client({
+    maxReconnectAttempts: 400,
+    reconnectTimeWait: 50,
+    reconnectJitter: 5,
+  });
   const events = [];
   (async () => {
     for await (const status of conn.status()) {
@@ -418,9 +428,9 @@ for (const each of tests) {
     failed++;
   }
 }
-const code = await stopServer("SIGTERM");
-if (code !== 0) {
-  console.log(`FAIL js the server ended with code ${code}`);
+const exitCode = await stopServer("SIGTERM");
+if (exitCode !== 0) {
+  console.log(`FAIL js the server ended with code ${exitCode}`);
   failed++;
 }
 console.log(`js: ${passed} passed, ${failed} failed`);

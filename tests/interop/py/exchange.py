@@ -570,6 +570,7 @@ def arguments():
 
 def main():
     options = arguments()
+    servers.stop_servers_at_exit()
     here = os.path.dirname(os.path.abspath(__file__))
     files = options.files or sorted(glob.glob(os.path.join(here, "..", "exchanges", "*.txt")))
     target = Target("server", options.server, options.addr and parse_address(options.addr))

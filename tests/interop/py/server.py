@@ -4,12 +4,14 @@ Everything runs on 127.0.0.1 with a port the server picks itself (-p -1). The ad
 the log line every NATS server prints: "Listening for client connections on HOST:PORT".
 """
 
+import atexit
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +20,21 @@ LISTENING = re.compile(r"Listening for client connections on (.+):(\d+)\s*$")
 READY = "Server is ready"
 START_SECONDS = 15.0
 STOP_SECONDS = 10.0
+
+
+_running = set()  # the Server objects whose process may still run
+
+
+def _kill_running():
+    for server in list(_running):
+        server.stop(signal.SIGKILL)
+
+
+def stop_servers_at_exit():
+    """No server survives this program, also when it is ended by SIGTERM or SIGINT."""
+    atexit.register(_kill_running)
+    signal.signal(signal.SIGTERM, lambda sig, frame: sys.exit(128 + sig))
+    signal.signal(signal.SIGINT, lambda sig, frame: sys.exit(128 + sig))
 
 
 class ServerError(Exception):
@@ -68,6 +85,7 @@ class Server:
             argv += ["-c", path]
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT)
+        _running.add(self)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self
@@ -128,6 +146,7 @@ class Server:
         if code is None:
             self.process.kill()
             code = self.wait_exit()
+        _running.discard(self)
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
