@@ -165,7 +165,7 @@ static void accept_conn(struct rb_core *core, const struct rb_event *event)
     conn->core = core;
     conn->id = event->conn;
     conn->peer = event->peer;
-    conn->cid = atomic_fetch_add_explicit(core->next_cid, 1, memory_order_relaxed);
+    conn->cid = 1 + atomic_fetch_add_explicit(core->next_cid, 1, memory_order_relaxed);
     conn->verbose = conn->pedantic = conn->echo = conn->credit = true;
     conn->last_in_ns = core->now_ns;
     rb_effect_init(&conn->effect);

@@ -26,6 +26,7 @@ struct rb_msg {
     uint32_t header_len;
     struct rb_buf *buf;   /* owner of the payload's bytes, or NULL */
     struct rb_conn *from; /* NULL when it came from another shard */
+    uint64_t silent_cid;  /* the publisher, when it does not want its own messages; else 0 */
     uint32_t hop_count;   /* times a queue message was passed on */
 };
 

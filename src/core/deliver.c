@@ -275,7 +275,7 @@ static bool deliver_to(struct delivery *d, struct rb_sub *sub)
 {
     struct rb_conn *conn = sub->conn;
     const struct rb_msg *msg = d->msg;
-    if (!rb_conn_open(conn) || (conn == msg->from && !conn->echo)) {
+    if (!rb_conn_open(conn) || conn->cid == msg->silent_cid) {
         return false;
     }
     struct lines *lines = &d->lines;

@@ -223,7 +223,8 @@ static void do_publish(struct rb_conn *conn, const struct rb_op *op)
                           .payload = op->payload,
                           .header_len = op->header_len,
                           .buf = op->buf,
-                          .from = conn };
+                          .from = conn,
+                          .silent_cid = conn->echo ? 0 : conn->cid };
     if (!rb_deliver_publish(core, &msg) && op->reply.len > 0 && conn->no_responders) {
         rb_deliver_no_responders(core, conn, op->reply, op->subject);
     }

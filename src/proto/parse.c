@@ -195,19 +195,23 @@ static void append_hold(struct rb_parser *parser, const uint8_t *ptr, size_t len
 
 /* ---- arguments ------------------------------------------------------------------------------ */
 
-static inline bool is_separator(uint8_t c)
+static inline bool is_separator(uint8_t c, bool cr)
 {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    return c == ' ' || c == '\t' || c == '\n' || (cr && c == '\r');
 }
 
-/* Splits at runs of separators. Returns the number of arguments, ARGS_MAX + 1 for too many. */
-static uint32_t split_args(struct rb_slice line, struct rb_slice args[ARGS_MAX])
+/*
+ * Splits at runs of blanks; the LF of invariant 6 is a blank, too. With `cr`, CR is one as well: the
+ * reference server takes it for a part of the argument in PUB, and for a blank in SUB and UNSUB.
+ * Returns the number of arguments, ARGS_MAX + 1 for too many.
+ */
+static inline uint32_t split_args(struct rb_slice line, bool cr, struct rb_slice args[ARGS_MAX])
 {
     const uint8_t *at = line.ptr;
     const uint8_t *end = line.ptr + line.len;
     uint32_t count = 0;
     for (;;) {
-        while (at < end && is_separator(*at)) {
+        while (at < end && is_separator(*at, cr)) {
             at++;
         }
         if (at == end) {
@@ -217,7 +221,7 @@ static uint32_t split_args(struct rb_slice line, struct rb_slice args[ARGS_MAX])
             return ARGS_MAX + 1;
         }
         const uint8_t *begin = at;
-        while (at < end && !is_separator(*at)) {
+        while (at < end && !is_separator(*at, cr)) {
             at++;
         }
         args[count++] = rb_slice_of(begin, (size_t)(at - begin));
@@ -345,7 +349,7 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
     if (with_header && !parser->headers) {
         return fail(parser, RB_FAIL_HEADERS, "message headers not supported", line);
     }
-    uint32_t count = split_args(line, args);
+    uint32_t count = split_args(line, false, args);
     uint32_t sizes = with_header ? 2 : 1;
     if (count != sizes + 1 && count != sizes + 2) {
         return fail_args(parser, line, "wrong number of arguments");
@@ -377,7 +381,7 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
 static enum step finish_sub(struct rb_parser *parser, struct rb_slice line, struct rb_op *op)
 {
     struct rb_slice args[ARGS_MAX];
-    uint32_t count = split_args(line, args);
+    uint32_t count = split_args(line, true, args);
     if (count != 2 && count != 3) {
         return fail_args(parser, line, "wrong number of arguments");
     }
@@ -394,7 +398,7 @@ static enum step finish_sub(struct rb_parser *parser, struct rb_slice line, stru
 static enum step finish_unsub(struct rb_parser *parser, struct rb_slice line, struct rb_op *op)
 {
     struct rb_slice args[ARGS_MAX];
-    uint32_t count = split_args(line, args);
+    uint32_t count = split_args(line, true, args);
     if (count != 1 && count != 2) {
         return fail_args(parser, line, "wrong number of arguments");
     }

@@ -244,7 +244,6 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
     node->shared.config = &node->config;
     node->shared.log = &node->log;
     node->shared.mail = &node->mail;
-    atomic_store(&node->shared.next_cid, 1);
     make_id(node);
     (void)snprintf(node->shared.info_host, sizeof(node->shared.info_host), "%s",
                    config->host[0] == '\0' ? "0.0.0.0" : config->host);

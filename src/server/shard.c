@@ -29,6 +29,7 @@ struct mail_head {
     uint32_t subject_len, reply_len, header_len, payload_len;
     uint32_t weight;
     uint32_t pad;
+    uint64_t silent_cid;
 };
 
 struct rb_shard {
@@ -90,6 +91,7 @@ static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
                               .subject_len = (uint32_t)msg->subject.len,
                               .reply_len = (uint32_t)msg->reply.len,
                               .header_len = msg->header_len,
+                              .silent_cid = msg->silent_cid,
                               .payload_len = (uint32_t)msg->payload.len };
     uint8_t *at = begin_record(shard, to, &head, queues);
     if (at == NULL) {
@@ -149,6 +151,7 @@ static uint32_t step_record(struct rb_shard *shard, uint32_t from, const uint8_t
                           .reply = rb_slice_of(rest, head.reply_len),
                           .payload = rb_slice_of(rest + head.reply_len, head.payload_len),
                           .header_len = head.header_len,
+                          .silent_cid = head.silent_cid,
                           .hop_count = head.hop_count };
     rb_deliver_mail(&shard->core, &msg, queues, head.queue_count);
     return head.bytes;

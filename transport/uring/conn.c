@@ -206,7 +206,7 @@ void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32
     if (res > 0) {
         on_bytes(t, conn, bytes);
     } else if (res == 0) {
-        conn->peer_done = true;
+        conn->peer_done = !conn->failed;
         on_stream_end(t, conn, RB_OK);
     } else if (res == -ENOBUFS) {
         if (may_receive(conn)) {
