@@ -33,7 +33,7 @@
 #include "ringbus/bounds.h"
 #include "ringbus/check.h"
 
-#define CLASS_STEP 8 /* small blocks come from pools of these sizes: no allocator overhead */
+#define CLASS_STEP 16 /* small blocks come from pools of these sizes: no allocator overhead */
 #define CLASS_BYTES_MAX 256
 #define CLASSES (CLASS_BYTES_MAX / CLASS_STEP + 1)
 #define SLAB_BYTES 4080
@@ -173,12 +173,12 @@ struct rb_sublist {
 
 static size_t class_of(size_t bytes)
 {
-    return bytes <= 16 ? 2 : (bytes + CLASS_STEP - 1) / CLASS_STEP;
+    return (bytes + CLASS_STEP - 1) / CLASS_STEP;
 }
 
 static void init_pools(struct rb_sublist *sublist)
 {
-    for (size_t i = 2; i < CLASSES; i++) {
+    for (size_t i = 1; i < CLASSES; i++) {
         size_t bytes = i * CLASS_STEP;
         rb_pool_init(&sublist->pools[i], sublist->budget, bytes, SLAB_BYTES / bytes);
     }
@@ -186,7 +186,7 @@ static void init_pools(struct rb_sublist *sublist)
 
 static void deinit_pools(struct rb_sublist *sublist)
 {
-    for (size_t i = 2; i < CLASSES; i++) {
+    for (size_t i = 1; i < CLASSES; i++) {
         rb_pool_deinit(&sublist->pools[i]);
     }
 }
@@ -1426,7 +1426,7 @@ static void bury(struct rb_sublist *sublist)
     give(sublist, sublist->dead_node, node_bytes(sublist->dead_node->subject_len));
     sublist->dead_node = NULL;
     size_t bytes = 0;
-    for (size_t i = 2; sublist->stats.node_count == 0 && i < CLASSES; i++) {
+    for (size_t i = 1; sublist->stats.node_count == 0 && i < CLASSES; i++) {
         bytes += sublist->pools[i].total_count * i * CLASS_STEP;
     }
     if (bytes > IDLE_POOL_BYTES) {

@@ -80,6 +80,7 @@ run() { # name, command...
         failed=$((failed + 1))
         return
     fi
+    # shellcheck disable=SC2086 # several words
     set -- $counts
     passed=$((passed + $1))
     failed=$((failed + $2))
@@ -113,9 +114,11 @@ install_libnats() {
     fi
     packages=libnats-dev
     command -v pkg-config >/dev/null || packages="$packages pkg-config"
+    # shellcheck disable=SC2086 # several words
     $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $packages \
         >"$work/apt.log" 2>&1 && return 0
     $root apt-get update -q >>"$work/apt.log" 2>&1
+    # shellcheck disable=SC2086 # several words
     $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $packages \
         >>"$work/apt.log" 2>&1
 }
@@ -129,6 +132,7 @@ run_c() {
         skip c "libnats-dev is not installed and could not be"
         return
     fi
+    # shellcheck disable=SC2046 # several words
     if ! cc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
         $(pkg-config --cflags libnats) -o "$work/interop-c" "$here/c/interop.c" \
         $(pkg-config --libs libnats) -pthread; then

@@ -14,12 +14,13 @@ static void assert_msg(struct rb_slice subject, struct rb_slice sid, struct rb_s
 {
     char wanted[512];
     char header[16] = "";
+    const char *reply_text = reply.len != 0 ? (const char *)reply.ptr : "";
     if (header_len != 0) {
         snprintf(header, sizeof(header), "%u ", header_len);
     }
     int len = snprintf(wanted, sizeof(wanted), "%sMSG %.*s %.*s %.*s%s%s%u\r\n",
-                       header_len != 0 ? "H" : "", RB_S_ARG(subject), RB_S_ARG(sid),
-                       RB_S_ARG(reply), reply.len != 0 ? " " : "", header, total_len);
+                       header_len != 0 ? "H" : "", RB_S_ARG(subject), RB_S_ARG(sid), (int)reply.len,
+                       reply_text, reply.len != 0 ? " " : "", header, total_len);
     assert_true((size_t)len <= subject.len + sid.len + reply.len + RB_MSG_LINE_EXTRA);
     uint8_t *out = malloc((size_t)len);
     assert_int_equal(rb_encode_msg(out, subject, sid, reply, header_len, total_len), len);

@@ -123,7 +123,7 @@ def check_start_lines(binary):
     with Server(binary) as server:
         log = server.log()
         at = -1
-        for text in (r"Starting \S+", r"  Version: +\S+", r"  Name: +\S+", r"  ID: +N[A-Z2-7]{55}",
+        for text in (r"Starting \S+", r"  Version: +\S.*", r"  Name: +\S+", r"  ID: +N[A-Z2-7]{55}",
                      r"Listening for client connections on 127\.0\.0\.1:\d+", r"Server is ready"):
             found = re.search("(?m)^" + LOG_LINE % "INF" + text + "$", log)
             expect(found, "no line %r in:\n%s" % (text, log))
