@@ -53,6 +53,7 @@ struct rb_node {
     uint32_t up_count;   /* shards that made what they need, or failed to */
     bool go, abandon;    /* after up_count is full: run, or end at once */
     bool listened;       /* shard 0 has tried to */
+    bool woken;          /* nobody needs the shards' rings any more */
     _Atomic uint32_t stopped_count;
 };
 
@@ -141,6 +142,16 @@ static void listen_first(struct node_shard *s)
     pthread_mutex_unlock(&node->lock);
 }
 
+/* A shard may see that it is to stop before it was woken for that: its ring must live until then. */
+static void wait_until_woken(struct rb_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    while (!node->woken && !node->abandon) {
+        pthread_cond_wait(&node->changed, &node->lock);
+    }
+    pthread_mutex_unlock(&node->lock);
+}
+
 static void *shard_main(void *arg)
 {
     struct node_shard *s = arg;
@@ -163,6 +174,7 @@ static void *shard_main(void *arg)
             }
         }
     }
+    wait_until_woken(node);
     unmake_shard(s);
     return NULL;
 }
@@ -373,6 +385,10 @@ void rb_node_stop(struct rb_node *node)
 {
     atomic_store(&node->shared.stopping, 1);
     wake_all(node);
+    pthread_mutex_lock(&node->lock);
+    node->woken = true;
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
     free_node(node);
 }
 

@@ -71,7 +71,7 @@ bool sim_turn(struct sim_world *w, uint32_t index)
         return false;
     }
     rb_sim_transport_woken(w->transports[index]);
-    bool work = rb_shard_turn(w->shards[index], 0);
+    bool work = rb_shard_turn(w->shards[index], sim_chance(w, 200) ? -1 : 0); /* never blocks */
     for (uint32_t to = 0; to < w->plan.shard_count; to++) {
         if (w->mail.pairs[index * w->plan.shard_count + to].out_count + 4 >= RB_MAIL_BLOCKS_MAX) {
             w->totals.tight++;
