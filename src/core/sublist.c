@@ -99,7 +99,7 @@ struct level {
     uint8_t token[];
 };
 
-/** Keys of maps whose items are found by more than one text: the key is a slice over this struct. */
+/** Keys of maps whose items are found by more than one text: a slice over this struct. */
 struct edge_key {
     uint64_t level_id;
     struct rb_slice token;
@@ -1071,7 +1071,8 @@ static enum rb_err init_cache(struct rb_sublist *sublist)
 static void deinit_cache(struct rb_sublist *sublist)
 {
     flush_cache(sublist);
-    rb_free(sublist->budget, sublist->cache.sets_block, (CACHE_SETS + 1) * sizeof(struct cache_set));
+    rb_free(sublist->budget, sublist->cache.sets_block,
+            (CACHE_SETS + 1) * sizeof(struct cache_set));
 }
 
 /* ---- matching: collect the nodes, then lay the result out ---- */
@@ -1413,7 +1414,7 @@ static void invalidate(struct rb_sublist *sublist, struct rb_slice subject, bool
     }
 }
 
-/** Frees what the last removal left behind (invariant 7); an empty list also gives its slabs back. */
+/** Frees what the last removal left (invariant 7); an empty list also gives its slabs back. */
 static void bury(struct rb_sublist *sublist)
 {
     if (sublist->dead_group != NULL) {

@@ -13,9 +13,9 @@
 struct rb_sublist;
 struct rb_sub_node;
 
-/** Embedded in a subscription by its owner. The content is the sublist's while it is in the list. */
+/** Embedded in a subscription by its owner; the sublist's to change while it is in the list. */
 struct rb_sub_ref {
-    struct rb_sub_node *node; /* lowest bit set: a queue group, which knows its node; NULL once removed */
+    struct rb_sub_node *node; /* lowest bit set: a queue group instead; NULL once removed */
     uint32_t index;           /* in the node's (or its group's) array */
 };
 
@@ -66,7 +66,7 @@ void rb_sublist_remove(struct rb_sublist *sublist, struct rb_sub_ref *ref,
 RB_MUST_CHECK enum rb_err rb_sublist_remote(struct rb_sublist *sublist, struct rb_slice subject,
                                             struct rb_slice queue, uint32_t shard, uint32_t weight);
 /**
- * Who gets a message on literal `subject`. Never NULL; a subject with an empty token matches nothing.
+ * Who gets a message on literal `subject`. Never NULL; with an empty token nobody does.
  * Errors: none. A spent budget only means that the result is not cached; when the allocator itself
  *         refuses scratch memory the process ends (an assertion).
  */

@@ -1,4 +1,4 @@
-/* test_sublist.c - against a naive model, with and without the cache, and with budgets that refuse. */
+/* test_sublist.c - against a naive model, with and without cache, and with budgets that refuse. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -199,7 +199,7 @@ static void check_result(struct model *m, const struct rb_match *match, uint32_t
     assert_int_equal(match->group_count, groups);
 }
 
-/* The first lookup may find a cached result; after the second there is one; the third must use it. */
+/* The first lookup may find a cached result; after the second there is one; the third uses it. */
 static void check_literal(struct model *m, uint32_t literal)
 {
     struct rb_sublist_stats before, after;
@@ -473,8 +473,8 @@ static void flicker(struct small *s, const char *subject)
 /* Changes of other subjects leave a hot entry alone; those that could reach it do not. */
 static void cache_forgets_what_changed_only(void **state)
 {
-    static const char *const near[] = { "orders.eu.new", "orders.eu.*", "orders.eu.>", "orders.*.new",
-                                        "orders.>",      "*.eu.new",    ">",           "*.*.*" };
+    static const char *const near[] = { "orders.eu.new", "orders.eu.*", "orders.eu.>", "*.*.*",
+                                        "orders.*.new",  "orders.>",    "*.eu.new",    ">" };
     static const char *const far[] = { "orders.us.new", "orders.us.*", "order.>", "order.*.new",
                                        "orders.eu",     "orders.e*",   "x.*.>" };
     struct small s;

@@ -28,6 +28,7 @@ import server as servers
 import wire
 
 STEP_SECONDS = 3.0     # a server that owes us bytes has this long
+SETTLE_SECONDS = 0.01  # for the interest of ended connections to be gone everywhere
 QUIET_SECONDS = 0.25   # recording: nothing more will come
 BYTEWISE_MAX = 12000   # longer exchanges are sent in larger pieces instead
 MODES = ("whole", "bytes", "pieces-1", "pieces-2")
@@ -315,9 +316,25 @@ def run(exchange, address, mode):
         for name, conn in conns.items():
             finish(name, conn, expected[name], result)
     finally:
-        for conn in conns.values():
-            conn.sock.close()
+        end_all(conns.values())
     return result
+
+
+def end_all(conns):
+    """Ends the connections in order, so that the next exchange meets none of their subscriptions.
+
+    A queue group would still give messages to a member whose end the server has not read yet.
+    """
+    for conn in conns:
+        if not conn.closed:
+            try:
+                conn.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+    for conn in conns:
+        conn.wait_closed(1.0)
+        conn.sock.close()
+    time.sleep(SETTLE_SECONDS)
 
 
 def perform(step, conn_of, conns, expected, result):
