@@ -1490,11 +1490,9 @@ static bool try_add(struct rb_sublist *sublist, struct rb_slice subject, bool wi
     if (node == NULL) {
         return false;
     }
-    struct rb_sub_ref before = *ref;
     bool added = queue.len == 0 ? add_plain(sublist, node, ref) :
                                   add_member(sublist, node, queue, ref);
     if (!added) {
-        *ref = before;
         drop_if_empty(sublist, node);
     }
     return added;

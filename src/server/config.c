@@ -659,6 +659,11 @@ static void set_authorization(struct load *load, const struct rb_conf_entry *ent
 
 /* ------------------------------------------------------------------ ringbus's own */
 
+static void set_pin_shards(struct load *load, const struct rb_conf_entry *entry)
+{
+    (void)read_bool(load, entry, &load->config->pin_shards);
+}
+
 static void set_shards(struct load *load, const struct rb_conf_entry *entry)
 {
     int64_t count;
@@ -735,6 +740,7 @@ static const struct option top_options[] = {
     { "no_header_support", set_no_header_support },
     { "no_fast_producer_stall", set_no_fast_producer_stall },
     { "authorization", set_authorization },
+    { "pin_shards", set_pin_shards },
     { "shards", set_shards },
     { "transport", set_transport },
     { "memory_budget", set_memory_budget },

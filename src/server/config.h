@@ -36,6 +36,7 @@ struct rb_config {
     uint32_t ping_max;
     uint64_t write_deadline_ns;
     bool no_header_support;
+    bool pin_shards; /* each shard to a core of its own, when there are enough */
     uint64_t memory_budget_bytes; /* of the whole server; 0: 3/4 of the machine's memory */
 };
 

@@ -275,7 +275,8 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
     for (uint32_t i = 0; i < count; i++) {
         node->shards[i] = (struct node_shard){ .node = node,
                                                .index = i,
-                                               .cpu = count <= cpu_count ? cpus[i] : -1,
+                                               .cpu = config->pin_shards && count <= cpu_count ? cpus[i]
+                                                                                : -1,
                                                .budget = { .limit_bytes = memory / count } };
     }
     *ret_node = node;

@@ -78,6 +78,9 @@ void sim_check_end(struct sim_session *s)
     if (rb_sim_peer_broken(s->peer)) {
         w->totals.faults++;
         sim_trace(w, "c%u: a fault broke it", s->index);
+    } else if (s->dying && (s->last_words == NULL || s->heard_last_words) && s->in_len == 0) {
+        w->totals.crimes++;
+        sim_trace(w, "c%u: ended for what it did", s->index);
     } else if (bytes_owed(s) > limit || epoch_ns >= config->write_deadline_ns) {
         w->totals.slow++;
         sim_trace(w, "c%u: ended as a slow consumer", s->index);
@@ -89,10 +92,10 @@ void sim_check_end(struct sim_session *s)
         }
     } else if (!s->dying) {
         sim_fail(w, "c%u: ended by the server without a reason", s->index);
-    } else if (s->last_words != NULL && !s->heard_last_words) {
-        sim_fail(w, "c%u: ended without -ERR '%s'", s->index, s->last_words);
     } else if (s->in_len > 0) {
         sim_fail(w, "c%u: ended within a message", s->index);
+    } else {
+        sim_fail(w, "c%u: ended without -ERR '%s'", s->index, s->last_words);
     }
 }
 

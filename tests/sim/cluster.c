@@ -12,7 +12,10 @@
 static void log_sink(void *ctx, enum rb_log_level level, const char *message)
 {
     static const char *const names[] = { "FTL", "ERR", "WRN", "INF", "DBG", "TRC" };
-    sim_trace(ctx, "[%s] %s", names[level], message);
+    struct sim_world *w = ctx;
+    w->totals.over_pending += strstr(message, "MaxPending of") != NULL;
+    w->totals.over_deadline += strstr(message, "WriteDeadline of") != NULL;
+    sim_trace(w, "[%s] %s", names[level], message);
 }
 
 static void share(struct sim_world *w)

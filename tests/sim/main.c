@@ -105,7 +105,10 @@ static void add_totals(struct sim_totals *sum, const struct sim_totals *totals)
     sum->sessions += totals->sessions;
     sum->quiets += totals->quiets;
     sum->jumps += totals->jumps;
+    sum->crimes += totals->crimes;
     sum->tight += totals->tight;
+    sum->over_pending += totals->over_pending;
+    sum->over_deadline += totals->over_deadline;
 }
 
 /** Runs one seed; false when it failed. What a failed world holds is not given back. */
@@ -239,14 +242,16 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
 static void print_totals(const struct run *run)
 {
     const struct sim_totals *t = &run->totals;
-    printf("%llu connections, %llu published, %llu delivered, %llu refused, %llu slow, %llu stale, "
-           "%llu broken, %llu quiet points, %llu jumps, %llu turns in tight mail\n",
+    printf("%llu connections, %llu published, %llu delivered, %llu refused, %llu quiet points\n",
            (unsigned long long)t->sessions, (unsigned long long)t->publications,
            (unsigned long long)t->deliveries, (unsigned long long)t->refusals,
-           (unsigned long long)t->slow, (unsigned long long)t->stale,
-           (unsigned long long)t->faults, (unsigned long long)t->quiets,
-           (unsigned long long)t->jumps,
-           (unsigned long long)t->tight);
+           (unsigned long long)t->quiets);
+    printf("ended: %llu slow (%llu over pending, %llu over deadline), %llu stale, %llu broken, "
+           "%llu for what they did; %llu jumps, %llu turns in tight mail\n",
+           (unsigned long long)t->slow, (unsigned long long)t->over_pending,
+           (unsigned long long)t->over_deadline, (unsigned long long)t->stale,
+           (unsigned long long)t->faults, (unsigned long long)t->crimes,
+           (unsigned long long)t->jumps, (unsigned long long)t->tight);
     printf("%llu passed, %llu failed\n", (unsigned long long)run->passed,
            (unsigned long long)run->failed);
 }

@@ -406,10 +406,31 @@ static void quiet_point(struct sim_world *w)
     }
 }
 
+/** Some stop reading while the others publish all the more. */
+static void stall_under_load(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        struct sim_session *s = pick_session(w);
+        if (s != NULL) {
+            sim_session_stall(s, true);
+        }
+    }
+    for (uint32_t i = 0; i < 40; i++) {
+        struct sim_session *s = pick_session(w);
+        if (s != NULL) {
+            act_pub(s);
+            sim_session_flush(s);
+        }
+    }
+}
+
 /** Time enough for pings, stale clients and write deadlines. */
 static void jump(struct sim_world *w)
 {
     w->totals.jumps++;
+    if (sim_chance(w, 500)) {
+        stall_under_load(w);
+    }
     uint64_t ns = sim_chance(w, 500) ? w->plan.config.write_deadline_ns + 500 * MS
                                      : 3 * w->plan.config.ping_interval_ns + 500 * MS;
     sim_trace(w, "%llu ms pass", (unsigned long long)(ns / MS));

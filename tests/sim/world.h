@@ -100,7 +100,9 @@ struct sim_session {
 /** For the summary: proof that the sweep reaches what it is meant to reach. */
 struct sim_totals {
     uint64_t publications, deliveries, refusals, slow, stale, faults, sessions, quiets, jumps;
-    uint64_t tight; /* turns that ended with a mail ring nearly full */
+    uint64_t crimes;
+    uint64_t tight;                       /* turns that ended with a mail ring nearly full */
+    uint64_t over_pending, over_deadline; /* slow consumers, as the server's log says */
 };
 
 struct sim_world {

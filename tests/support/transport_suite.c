@@ -387,15 +387,16 @@ static void a_send_cut_by_close_is_told_before_closed(void **state)
     }
 }
 
-/* "-ERR ..." and close, while the client is in the middle of a payload. */
+/* "-ERR ..." and close, while the client is in the middle of a payload. The client must see an end, not
+ * a break: a client whose write breaks may never read what it was told. */
 static void last_words_arrive_while_the_peer_still_sends(void **state)
 {
     struct fixture *f = *state;
     struct record *server, *client;
     connect_pair(f, &server, &client);
-    send_bytes(&f->client, client, rb_slice_of(f->pattern, 1 << 20));
-    PUMP_UNTIL(f, server->received_bytes > 0);
     rb_transport_credit(f->server.t, server->id, false);
+    send_bytes(&f->client, client, rb_slice_of(f->pattern, 3 << 20));
+    pump_quiet(f);
     send_bytes(&f->server, server, RB_S("-ERR 'Maximum Payload Violation'\r\n"));
     PUMP_UNTIL(f, server->count[RB_EVENT_SENT] == 1);
     ask_close(&f->server, server);
@@ -403,6 +404,9 @@ static void last_words_arrive_while_the_peer_still_sends(void **state)
     struct rb_slice words = RB_S("-ERR 'Maximum Payload Violation'\r\n");
     assert_int_equal(client->received_bytes, words.len);
     assert_memory_equal(client->begin, words.ptr, words.len);
+    assert_int_equal(client->failed_err, RB_OK);
+    PUMP_UNTIL(f, !client->sending);
+    assert_int_equal(client->sent_err, RB_OK);
     ask_close(&f->client, client);
     PUMP_UNTIL(f, closed(server) && closed(client));
 }

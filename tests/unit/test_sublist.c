@@ -555,6 +555,23 @@ static void cache_is_bounded(void **state)
     close_small(&s);
 }
 
+/* What is used again and again outlives any number of subjects that come twice. */
+static void hot_entries_stay(void **state)
+{
+    struct small s;
+    char text[TEXT_MAX];
+    open_small(&s);
+    (void)hits(&s, "hot");
+    (void)hits(&s, "hot");
+    for (uint32_t i = 0; i < 20000; i++) {
+        snprintf(text, sizeof(text), "twice.%u", i);
+        (void)hits(&s, text);
+        (void)hits(&s, text);
+        assert_true(hits(&s, "hot"));
+    }
+    close_small(&s);
+}
+
 /* Large merged results are bounded in bytes, and complete. */
 static void large_results_are_bounded(void **state)
 {
@@ -660,6 +677,50 @@ static void refusals_change_nothing(void **state)
         close_model(m);
     }
     assert_true(refused > 10000);
+}
+
+/* The levels made for a wildcard that is then refused are taken back: once the list is empty, its
+ * pools are given back, which asserts that nothing is taken from them. */
+static void refused_wildcard_leaves_no_level(void **state)
+{
+    static const char *const pattern = "a.*.a-token-of-thirty-bytes-in-all.a-token-longer-than-"
+                                       "the-one-before-it-by-some-forty-bytes.*.x.>";
+    static struct rb_sub_ref refs[4000];
+    struct small s;
+    struct rb_interest_change change;
+    struct rb_sub_ref ref;
+    uint32_t refused = 0;
+    open_small(&s);
+    uint64_t base = s.budget.used_bytes;
+    for (uint64_t room = 0;; room += 64, refused++) {
+        s.budget.limit_bytes = s.budget.used_bytes + room;
+        if (rb_sublist_add(s.list, rb_slice_text(pattern), RB_S("q"), &ref, &change) == RB_OK) {
+            break;
+        }
+    }
+    assert_true(refused > 64);
+    s.budget.limit_bytes = 0;
+    rb_sublist_remove(s.list, &ref, &change);
+    for (uint32_t room = 0; room < 8192; room += 64) { /* and with pools that are partly filled */
+        s.budget.limit_bytes = s.budget.used_bytes + room;
+        if (rb_sublist_add(s.list, rb_slice_text(pattern), RB_S(""), &ref, &change) == RB_OK) {
+            rb_sublist_remove(s.list, &ref, &change);
+        }
+    }
+    s.budget.limit_bytes = 0;
+    for (uint32_t i = 0; i < 4000; i++) {
+        char text[TEXT_MAX];
+        snprintf(text, sizeof(text), "w.%u.*", i);
+        struct rb_slice subject = rb_slice_text(text);
+        assert_int_equal(rb_sublist_add(s.list, subject, RB_S(""), &refs[i], &change), RB_OK);
+    }
+    for (uint32_t i = 0; i < 4000; i++) {
+        rb_sublist_remove(s.list, &refs[i], &change);
+    }
+    assert_true(s.budget.used_bytes - base > 262144);
+    flicker(&s, "a.b");
+    assert_true(s.budget.used_bytes - base < 65536);
+    close_small(&s);
 }
 
 /* A spent budget costs the cache, neither a result nor a subscription that could have its room. */
@@ -829,9 +890,11 @@ int main(void)
         cmocka_unit_test(cache_forgets_what_changed_only),
         cmocka_unit_test(hints_are_harmless),
         cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(hot_entries_stay),
         cmocka_unit_test(large_results_are_bounded),
         cmocka_unit_test(create_fails_clean),
         cmocka_unit_test(refusals_change_nothing),
+        cmocka_unit_test(refused_wildcard_leaves_no_level),
         cmocka_unit_test(spent_budget_matches_uncached),
         cmocka_unit_test(literal_is_small),
         cmocka_unit_test(many_wildcards_share_a_prefix),
