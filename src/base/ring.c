@@ -1,16 +1,17 @@
 /* ring.c - one io_uring per shard.
  *
- *   rb_ring_sqe() ... rb_ring_sqe()        rb_ring_wait()
- *   fills entries, no system call          publishes them, one io_uring_enter, hands out completions
+ *   rb_ring_sqe() ... rb_ring_sqe()     rb_ring_wait()
+ *   fills entries, no system call       publishes, one io_uring_enter, hands out completions
  *
- * 1. One thread creates, uses and destroys a ring. That is what SINGLE_ISSUER promises the kernel, and
- *    DEFER_TASKRUN makes completions appear inside our own io_uring_enter only, so that no other moment
- *    of the turn is interrupted.
- * 2. A wait costs at most one io_uring_enter, and none when nothing is queued, nothing has to be waited
- *    for and the kernel has raised neither of its flags (task work pending, completions overflowed).
+ * 1. One thread creates, uses and destroys a ring. That is what SINGLE_ISSUER promises the
+ *    kernel, and DEFER_TASKRUN makes completions appear inside our own io_uring_enter only, so
+ *    that no other moment of the turn is interrupted.
+ * 2. A wait costs at most one io_uring_enter, and none when nothing is queued, nothing has to be
+ *    waited for and the kernel has raised neither of its flags (task work pending, completions
+ *    overflowed).
  * 3. user_data is kind << 56 | data. A kind without a handler drops its completions.
- * 4. A completion is taken off the queue before its handler runs, so a handler may queue entries, which
- *    may submit, which may add completions.
+ * 4. A completion is taken off the queue before its handler runs, so a handler may queue entries,
+ *    which may submit, which may add completions.
  * 5. The submission index array is the identity and is written once: publishing is one store.
  */
 #include "ringbus/ring.h"
@@ -50,7 +51,7 @@ struct rb_ring {
     struct handler handlers[KIND_COUNT];
 };
 
-/* From the most wanted to the oldest that still works. CLAMP: larger queues than allowed are cut. */
+/* From the most wanted to the oldest that still works. */
 static const uint32_t setup_flags[] = {
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN |
         IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
@@ -89,7 +90,8 @@ static enum rb_err explain_refusal(int result, char why[128])
         return RB_ERR_UNSUPPORTED;
     case EPERM:
     case EACCES:
-        snprintf(why, 128, "io_uring is refused (%s): kernel.io_uring_disabled or a seccomp profile",
+        snprintf(why, 128,
+                 "io_uring is refused (%s): kernel.io_uring_disabled or a seccomp profile",
                  strerrorname_np(-result));
         return RB_ERR_UNSUPPORTED;
     case ENOMEM:
@@ -113,7 +115,9 @@ static bool try_buf_ring(struct rb_ring *ring)
         return false;
     }
     memset(page, 0, (size_t)page_bytes);
-    struct io_uring_buf_reg reg = { .ring_addr = (uintptr_t)page, .ring_entries = 1, .bgid = 0xFFFF };
+    struct io_uring_buf_reg reg = { .ring_addr = (uintptr_t)page,
+                                    .ring_entries = 1,
+                                    .bgid = 0xFFFF };
     bool works = io_uring_register_buf_ring(&ring->raw, &reg, 0) == 0;
     if (works) {
         io_uring_unregister_buf_ring(&ring->raw, 0xFFFF);
@@ -122,8 +126,8 @@ static bool try_buf_ring(struct rb_ring *ring)
     return works;
 }
 
-/* Multishot accept (5.19) and receive (6.0) have no operation code of their own to ask for. They are
- * taken to be there with what came in the same release: buffer rings, and zero-copy send. */
+/* Multishot accept (5.19) and receive (6.0) have no operation code of their own to ask for. They
+ * are taken to be there with what came in the same release: buffer rings, and zero-copy send. */
 static void probe(struct rb_ring *ring, const struct io_uring_params *params)
 {
     struct rb_ring_features *features = &ring->features;
@@ -144,7 +148,8 @@ static void probe(struct rb_ring *ring, const struct io_uring_params *params)
 static void register_fd(struct rb_ring *ring)
 {
     struct io_uring_rsrc_update update = { .offset = -1U, .data = (uint64_t)ring->raw.ring_fd };
-    if (syscall(__NR_io_uring_register, ring->raw.ring_fd, IORING_REGISTER_RING_FDS, &update, 1) == 1) {
+    if (syscall(__NR_io_uring_register, ring->raw.ring_fd, IORING_REGISTER_RING_FDS, &update, 1) ==
+        1) {
         ring->enter_fd = (int)update.offset;
         ring->enter_flags = IORING_ENTER_REGISTERED_RING;
     }
@@ -247,8 +252,8 @@ static uint32_t publish(struct rb_ring *ring)
     return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
 }
 
-static int enter(struct rb_ring *ring, uint32_t submit, uint32_t wait_for, uint32_t flags, void *arg,
-                 size_t arg_bytes)
+static int enter(struct rb_ring *ring, uint32_t submit, uint32_t wait_for, uint32_t flags,
+                 void *arg, size_t arg_bytes)
 {
     long result = syscall(__NR_io_uring_enter, ring->enter_fd, submit, wait_for,
                           flags | ring->enter_flags, arg, arg_bytes);
@@ -302,8 +307,9 @@ static void submit_and_wait(struct rb_ring *ring, int64_t timeout_ns)
                                        .tv_nsec = timeout_ns % 1000000000 };
     struct io_uring_getevents_arg arg = { .sigmask_sz = _NSIG / 8,
                                           .ts = timeout_ns < 0 ? 0 : (uintptr_t)&limit };
-    int result = enter(ring, left, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
-    /* What was not taken (EAGAIN, EBUSY) stays queued for the next wait. Anything else is our mistake. */
+    int result =
+        enter(ring, left, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
+    /* What was not taken (EAGAIN, EBUSY) stays queued for the next wait. Others are our mistakes. */
     rb_assert(result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
               result == -EBUSY);
 }

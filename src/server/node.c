@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -240,6 +241,29 @@ static uint32_t usable_cpus(int cpus[RB_SHARDS_MAX])
     return count;
 }
 
+/* What INFO says of our address: the advertised one, "host" or "host:port", else where we listen. */
+static void set_info_host(struct rb_node *node)
+{
+    const struct rb_config *config = &node->config;
+    char *host = node->shared.info_host;
+    size_t cap = sizeof(node->shared.info_host);
+    if (config->client_advertise[0] == '\0') {
+        (void)snprintf(host, cap, "%s", config->host[0] == '\0' ? "0.0.0.0" : config->host);
+        return;
+    }
+    (void)snprintf(host, cap, "%s", config->client_advertise);
+    char *colon = strrchr(host, ':');
+    const char *bracket = strrchr(host, ']');
+    if (colon != NULL && (bracket == NULL ? strchr(host, ':') == colon : colon > bracket)) {
+        node->shared.info_port = (uint32_t)strtoul(colon + 1, NULL, 10);
+        *colon = '\0';
+    }
+    if (host[0] == '[') {
+        memmove(host, host + 1, strlen(host));
+        host[strcspn(host, "]")] = '\0';
+    }
+}
+
 static enum rb_err make_node(const struct rb_config *config, const struct rb_log *log,
                              struct rb_node **ret_node)
 {
@@ -257,13 +281,15 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
     node->shared.log = &node->log;
     node->shared.mail = &node->mail;
     make_id(node);
-    (void)snprintf(node->shared.info_host, sizeof(node->shared.info_host), "%s",
-                   config->host[0] == '\0' ? "0.0.0.0" : config->host);
+    set_info_host(node);
     (void)pthread_mutex_init(&node->lock, NULL);
     (void)pthread_cond_init(&node->changed, NULL);
     node->shards = calloc(count, sizeof(*node->shards));
-    if (node->shards == NULL || rb_mail_init(&node->mail, count) != RB_OK ||
-        rb_uring_group_create(count, &node->group) != RB_OK) {
+    bool have_mail = node->shards != NULL && rb_mail_init(&node->mail, count) == RB_OK;
+    if (!have_mail || rb_uring_group_create(count, &node->group) != RB_OK) {
+        if (have_mail) {
+            rb_mail_deinit(&node->mail);
+        }
         free(node->shards);
         free(node);
         return RB_ERR_MEMORY;

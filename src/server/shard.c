@@ -255,7 +255,9 @@ static void step_event(struct rb_shard *shard, const struct rb_event *event)
 {
     struct rb_core *core = &shard->core;
     if (event->kind == RB_EVENT_ACCEPTED) {
-        core->options.info.port = (uint16_t)atomic_load(&shard->options.shared->port);
+        const struct rb_node_shared *shared = shard->options.shared;
+        uint32_t port = shared->info_port != 0 ? shared->info_port : atomic_load(&shared->port);
+        core->options.info.port = (uint16_t)port;
     }
     if (event->kind != RB_EVENT_ACCEPT_FAILED) {
         rb_conn_event(core, event);

@@ -25,6 +25,7 @@ struct rb_node_shared {
     char server_id[64];
     char server_name[256];
     char info_host[256];
+    uint32_t info_port;    /* told to clients instead of the bound one; 0: the bound one */
     _Atomic uint32_t port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */

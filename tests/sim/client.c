@@ -203,6 +203,7 @@ void sim_session_crime(struct sim_session *s)
     uint32_t pick = sim_below(s->world, 8);
     say_text(s, crimes[pick].text);
     s->dying = true;
+    s->dying_ns = rb_sim_net_now(s->world->net);
     s->last_words = crimes[pick].answer;
     expect(s, SIM_LAST_WORDS);
     for (uint32_t i = 0; i < s->sub_count; i++) {

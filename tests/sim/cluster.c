@@ -111,7 +111,7 @@ static bool read_all(struct sim_world *w)
     return work;
 }
 
-/** What is said, turned, heard. Reading comes last: a turn without events may have sent something. */
+/** Say, turn, hear. Hearing comes last: a turn without events may have sent something. */
 static bool move_all(struct sim_world *w)
 {
     for (uint32_t i = 0; i < w->session_count; i++) {
@@ -143,6 +143,7 @@ void sim_pass_time(struct sim_world *w, uint64_t ns)
 {
     uint64_t end = rb_sim_net_now(w->net) + ns, step = ns / 50 + 1;
     uint32_t idle = 0;
+    w->starved = UINT32_MAX; /* no thread sleeps for seconds */
     while (rb_sim_net_now(w->net) < end && !w->failed) {
         if (!move_all(w) || ++idle > 20) {
             rb_sim_net_advance(w->net, step);

@@ -84,6 +84,7 @@ struct sim_session {
     const char *sid_prefix;
     uint64_t stalled_ns, stall_longest_ns;
     bool dying;             /* did something that must end the connection */
+    uint64_t dying_ns;
     const char *last_words; /* the -ERR it should hear; NULL: silence */
     bool heard_last_words, heard_stale, heard_info, info_due, ponged;
     uint8_t *out, *in;

@@ -1,5 +1,5 @@
-/* transport_suite.c - every case drives two transports through transport.h and keeps a record of each
- * connection. The contract's numbered rules that concern any event are checked as events arrive
+/* transport_suite.c - every case drives two transports through transport.h and keeps a record of
+ * each connection. The contract's numbered rules that concern any event are checked as events arrive
  * (record_event); the cases check what should have arrived.
  */
 #include "transport_suite.h"
@@ -387,8 +387,8 @@ static void a_send_cut_by_close_is_told_before_closed(void **state)
     }
 }
 
-/* "-ERR ..." and close, while the client is in the middle of a payload. The client must see an end, not
- * a break: a client whose write breaks may never read what it was told. */
+/* "-ERR ..." and close, while the client is in the middle of a payload. The client must see an end,
+ * not a break: a client whose write breaks may never read what it was told. */
 static void last_words_arrive_while_the_peer_still_sends(void **state)
 {
     struct fixture *f = *state;

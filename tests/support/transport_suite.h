@@ -1,4 +1,4 @@
-/* transport_suite.h - the contract of transport.h as tests, for any driver that can show both ends. */
+/* transport_suite.h - the contract of transport.h as tests, for any driver that shows both ends. */
 #pragma once
 
 #include "ringbus/transport.h"
@@ -6,9 +6,10 @@
 /** Two transports that reach each other; the suite listens on one and connects from the other. */
 struct suite_world {
     struct rb_transport *server, *client;
-    struct rb_addr listen_addr; /* what the server listens on; what it reports as bound is connected to */
-    int64_t poll_timeout_ns;    /* of each poll */
-    void *ctx;                  /* the driver's own */
+    struct rb_addr
+        listen_addr; /* what the server listens on; what it reports as bound is connected to */
+    int64_t poll_timeout_ns; /* of each poll */
+    void *ctx;               /* the driver's own */
 };
 
 struct suite_driver {

@@ -1,5 +1,5 @@
-/* test_transport_uring.c - the contract suite over io_uring; then slots, the ring, and what only real
- * sockets, several members or a short supply of descriptors, buffers and memory show. */
+/* test_transport_uring.c - the contract suite over io_uring; then slots, the ring, and what only
+ * real sockets, several members or a short supply of descriptors, buffers and memory show. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,10 +12,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,9 +105,9 @@ static void shut_pair(struct suite_world *world)
     free(pair);
 }
 
-static const struct suite_driver uring_driver = {
-    .name = "io_uring: the contract", .open = open_pair, .shut = shut_pair
-};
+static const struct suite_driver uring_driver = { .name = "io_uring: the contract",
+                                                  .open = open_pair,
+                                                  .shut = shut_pair };
 
 /* ---- slots ---- */
 
@@ -270,6 +276,43 @@ static void ring_refusal_is_explained(void **state)
     assert_int_equal(err, RB_ERR_LIMIT);
     assert_non_null(strstr(why, "descriptor"));
     rb_ring_destroy(make_ring(8));
+}
+
+/* What a container's seccomp profile does to a process, done to a child. */
+static int create_while_refused(int error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { .len = 4, .filter = filter };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        return 100;
+    }
+    char why[128];
+    struct rb_ring *ring = NULL;
+    struct rb_ring_options options = { .entries = 8 };
+    enum rb_err err = rb_ring_create(&options, &ring, why);
+    return strstr(why, error == EPERM ? "refused" : "no io_uring") == NULL ? 101 : (int)err;
+}
+
+static void ring_refused_by_the_system_is_unsupported(void **state)
+{
+    static const int errors[] = { EPERM, ENOSYS };
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            _exit(create_while_refused(errors[i]));
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), RB_ERR_UNSUPPORTED);
+    }
 }
 
 /* ---- one member against raw sockets ---- */
@@ -530,7 +573,7 @@ static int use_up_descriptors(int *fds, int cap)
     return count;
 }
 
-/* Descriptors run out: told once per pause, no busy loop, and the waiting client is served later. */
+/* Descriptors run out: told once per pause, no busy loop; who waits is served later. */
 static void accept_survives_a_shortage_of_descriptors(void **state)
 {
     struct raw raw;
@@ -709,8 +752,8 @@ static void *work(void *arg)
         struct rb_listen_options options = { .addr = { .family = 4, .ip = { 127, 0, 0, 1 } },
                                              .spread = true };
         uint32_t listener;
-        assert_int_equal(
-            rb_transport_listen(worker->member.t, &options, &listener, &team->bound), RB_OK);
+        assert_int_equal(rb_transport_listen(worker->member.t, &options, &listener, &team->bound),
+                         RB_OK);
     }
     pthread_barrier_wait(&team->ready);
     while (!team->stop) {
@@ -733,7 +776,8 @@ static void spread_deals_connections_to_every_member(void **state)
     for (uint32_t i = 0; i < MEMBERS; i++) {
         team->workers[i].team = team;
         team->workers[i].index = i;
-        assert_int_equal(pthread_create(&team->workers[i].thread, NULL, work, &team->workers[i]), 0);
+        assert_int_equal(pthread_create(&team->workers[i].thread, NULL, work, &team->workers[i]),
+                         0);
     }
     pthread_barrier_wait(&team->ready);
     pthread_barrier_wait(&team->ready);
@@ -868,6 +912,7 @@ int main(void)
         cmocka_unit_test(ring_waits_asleep_until_the_timeout),
         cmocka_unit_test(ring_reports_what_the_kernel_offers),
         cmocka_unit_test(ring_refusal_is_explained),
+        cmocka_unit_test(ring_refused_by_the_system_is_unsupported),
         cmocka_unit_test(a_reset_is_told_as_reset),
         cmocka_unit_test(sends_work_after_the_peers_orderly_end),
         cmocka_unit_test(a_send_into_a_reset_fails_once),

@@ -1,8 +1,9 @@
 /* bufring.c - receive buffers the kernel chooses from.
  *
- *   kernel: [ring of buffer ids] --completion names an id--> held (this turn's events) --next poll--> ring
+ *   kernel: [ring of ids] --completion names one--> held (this turn's events) --next poll--> ring
  *
- * 1. A buffer is with the kernel, in a completion not looked at yet, or held; `held` has room for all.
+ * 1. A buffer is with the kernel, in a completion not looked at yet, or held; `held` has room for
+ *    all.
  * 2. Memory is mapped, not touched: what was never received into costs no pages.
  * 3. A connection that waits for bytes has no buffer; the kernel picks one when bytes are there.
  */

@@ -1,21 +1,25 @@
 /* conn.c - one connection: receive, send, and an end that does not lose what was sent.
  *
  *   CONNECTING --connected, or FAILED--> OPEN --close: something to keep--> LINGERING
- *       |                                 |                                    | peer ended, enough
- *       |                                 | close: failed, or a send is cut    | drained, or two ticks
- *       `-----------close-----------------`--------------> ENDING <------------'
- *                                                            `--operations ended--> CLOSED, slot freed
+ *       |                                 |                                 | peer ended, enough
+ *       |                                 | close: failed, or a send cut    | drained, or two ticks
+ *       `-----------close-----------------`--------------> ENDING <---------'
+ *                                                            `--operations ended--> CLOSED, freed
  *
- * 1. A slot lives until its descriptor is closed, no operation in the kernel refers to it and CLOSED was
- *    delivered. Completions of cancels carry no slot, so the generation check never meets a reused one.
+ * 1. A slot lives until its descriptor is closed, no operation in the kernel refers to it and
+ *    CLOSED was delivered. Completions of cancels carry no slot, so the generation check never
+ *    meets a reused one.
  * 2. One multishot receive and one send (or the connect) are in the kernel at most.
- * 3. A receive that ends is armed again while there is credit and the stream is whole. One that ended for
- *    want of a buffer waits in `starved`; as many are armed per turn as buffers came back.
- * 4. close(2) with unread bytes resets the stream and may destroy what the peer has not read yet. So
- *    an orderly end shuts our direction down and discards input until the peer ends too, for at most
- *    DRAIN_BYTES_MAX and two linger ticks. Nothing is kept back when a send is cut or the stream broke.
- * 5. A completion adds at most one event itself; FAILED (but for connect) and CLOSED are owed through
- *    `due`, which is delivered after the completions of the turn, as far as there is room.
+ * 3. A receive that ends is armed again while there is credit and the stream is whole. One that
+ *    ended for want of a buffer waits in `starved`; as many are armed per turn as buffers came
+ *    back.
+ * 4. close(2) with unread bytes resets the stream and may destroy what the peer has not read yet.
+ *    So an orderly end shuts our direction down and discards input until the peer ends too, for
+ *    at most DRAIN_BYTES_MAX and two linger ticks. Nothing is kept back when a send is cut or the
+ *    stream broke.
+ * 5. A completion adds at most one event itself; FAILED (but for connect) and CLOSED are owed
+ *    through `due`, which is delivered after the completions of the turn, as far as there is
+ *    room.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -28,8 +32,8 @@
 #define WHAT_SLOT_MASK ((1U << WHAT_SLOT_BITS) - 1)
 #define WHAT_GENERATION_MASK 0xFFFFFFU
 
-#define SEND_BYTES_MAX (1U << 30)      /* of one slice in one operation: results are int32_t */
-#define DRAIN_BYTES_MAX (4U << 20)     /* a refused payload may still be on its way */
+#define SEND_BYTES_MAX (1U << 30)       /* of one slice in one operation: results are int32_t */
+#define DRAIN_BYTES_MAX (4U << 20)      /* a refused payload may still be on its way */
 #define LINGER_TICK_NS (100 * 1000000L) /* a connection lingers one to two of them */
 
 static uint64_t what_of(const struct uring_conn *conn)

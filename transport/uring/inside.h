@@ -49,16 +49,16 @@ struct uring_gather {
 
 struct uring_conn {
     struct rb_slot slot;
-    struct rb_list due_link;   /* in transport.due while due != 0 */
+    struct rb_list due_link; /* in transport.due while due != 0 */
     struct rb_list starved_link, linger_link;
     int fd;
     uint8_t state, due, due_err;
-    bool receive;      /* the owner gives credit, or we drain */
-    bool recv_armed;   /* a multishot receive is in the kernel */
-    bool recv_cancel;  /* it has been asked to end */
-    bool sending;      /* a send (or the connect) is in the kernel */
-    bool failed;       /* FAILED is due or delivered: no RECEIVED any more */
-    bool peer_done;    /* the peer ended its side in order: sends still work */
+    bool receive;     /* the owner gives credit, or we drain */
+    bool recv_armed;  /* a multishot receive is in the kernel */
+    bool recv_cancel; /* it has been asked to end */
+    bool sending;     /* a send (or the connect) is in the kernel */
+    bool failed;      /* FAILED is due or delivered: no RECEIVED any more */
+    bool peer_done;   /* the peer ended its side in order: sends still work */
     uint32_t drained_bytes;
     struct uring_gather *gather; /* of the send in flight; NULL: `single` */
     union {
@@ -101,14 +101,14 @@ struct uring_transport {
     struct rb_pool gather_small, gather_large;
     struct uring_bufs bufs;
     struct uring_listener listeners[URING_LISTENERS_MAX];
-    struct rb_list due;                 /* conns that owe events */
-    struct rb_list starved;             /* conns whose receive ended for want of a buffer */
+    struct rb_list due;     /* conns that owe events */
+    struct rb_list starved; /* conns whose receive ended for want of a buffer */
     struct rb_list linger_new, linger_old;
     struct __kernel_timespec linger_tick;
     bool linger_armed;
-    bool woken;                         /* by ourselves: the next poll does not wait */
-    bool destroying;                    /* no events, nothing is armed again */
-    uint32_t op_count;                  /* operations in the kernel that will complete */
+    bool woken;        /* by ourselves: the next poll does not wait */
+    bool destroying;   /* no events, nothing is armed again */
+    uint32_t op_count; /* operations in the kernel that will complete */
     uint32_t event_count;
     struct rb_event events[RB_EVENTS_MAX];
 };

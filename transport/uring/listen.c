@@ -1,13 +1,14 @@
-/* listen.c - listeners: multishot accept, spreading over the members, pauses when descriptors are short.
+/* listen.c - listeners: multishot accept, spreading over the members, pauses in a shortage.
  *
  *            ,---accept failed---> PAUSING --backoff over--.
  *   ARMED <--'                                             |
  *     ^----------------------------------------------------'     unlisten: CLOSING until both ended
  *
- * 1. At most one accept and one backoff timer per listener are in the kernel; the entry is used again
- *    only when neither is.
- * 2. An accepted descriptor has one owner at any time: this member, the message on its way to another
- *    member, or that member. A message that fails comes back and the connection stays here.
+ * 1. At most one accept and one backoff timer per listener are in the kernel; the entry is used
+ *    again only when neither is.
+ * 2. An accepted descriptor has one owner at any time: this member, the message on its way to
+ *    another member, or that member. A message that fails comes back and the connection stays
+ *    here.
  * 3. Accepted sockets inherit TCP_NODELAY from the listener, which spares a system call for each.
  */
 #include <errno.h>
@@ -37,9 +38,8 @@ static void pause_accept(struct uring_transport *t, uint32_t index)
     struct uring_listener *listener = &t->listeners[index];
     uint32_t doubled = listener->pause_ms == 0 ? PAUSE_FIRST_MS : listener->pause_ms * 2;
     listener->pause_ms = doubled < PAUSE_MAX_MS ? doubled : PAUSE_MAX_MS;
-    listener->pause = (struct __kernel_timespec){
-        .tv_sec = listener->pause_ms / 1000, .tv_nsec = listener->pause_ms % 1000 * 1000000L
-    };
+    listener->pause = (struct __kernel_timespec){ .tv_sec = listener->pause_ms / 1000,
+                                                  .tv_nsec = listener->pause_ms % 1000 * 1000000L };
     struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_BACKOFF, index);
     sqe->opcode = IORING_OP_TIMEOUT;
     sqe->addr = (uintptr_t)&listener->pause;
@@ -148,7 +148,7 @@ static void hand_out(struct uring_transport *t, uint32_t index, int fd)
     uring_message(t, ring_fd, uring_data(URING_OP_ADOPT, what), uring_data(URING_OP_REFUSED, what));
 }
 
-/* What a connection that died in the backlog, or a firewall, leaves behind: nothing wrong with us. */
+/* What a connection that died in the backlog, or a firewall, leaves behind: not our trouble. */
 static bool passes_by(int error)
 {
     switch (error) {
@@ -161,8 +161,10 @@ static bool passes_by(int error)
     case ENETUNREACH:
     case EHOSTDOWN:
     case EHOSTUNREACH:
-    case ECANCELED: return true;
-    default:        return false;
+    case ECANCELED:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -185,7 +187,8 @@ void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uin
     } else if (!passes_by(-res)) {
         enum rb_err err = uring_err(-res);
         bool short_of = err == RB_ERR_MEMORY || err == RB_ERR_LIMIT;
-        uring_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener = index;
+        uring_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener =
+            index;
         if (!listener->armed) {
             pause_accept(t, index);
         }

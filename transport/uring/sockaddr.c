@@ -11,26 +11,35 @@
 enum rb_err uring_err(int error)
 {
     switch (error) {
-    case 0:             return RB_OK;
+    case 0:
+        return RB_OK;
     case ECONNRESET:
     case ECONNREFUSED:
     case ECONNABORTED:
     case ENOTCONN:
     case ESHUTDOWN:
-    case EPIPE:         return RB_ERR_RESET;
-    case ECANCELED:     return RB_ERR_CANCELED;
-    case ETIMEDOUT:     return RB_ERR_TIMEOUT;
-    case EADDRINUSE:    return RB_ERR_IN_USE;
+    case EPIPE:
+        return RB_ERR_RESET;
+    case ECANCELED:
+        return RB_ERR_CANCELED;
+    case ETIMEDOUT:
+        return RB_ERR_TIMEOUT;
+    case EADDRINUSE:
+        return RB_ERR_IN_USE;
     case EADDRNOTAVAIL:
     case EAFNOSUPPORT:
     case EACCES:
     case EHOSTUNREACH:
-    case ENETUNREACH:   return RB_ERR_ADDRESS;
+    case ENETUNREACH:
+        return RB_ERR_ADDRESS;
     case EMFILE:
     case ENFILE:
-    case ENOBUFS:       return RB_ERR_LIMIT;
-    case ENOMEM:        return RB_ERR_MEMORY;
-    default:            return RB_ERR_IO;
+    case ENOBUFS:
+        return RB_ERR_LIMIT;
+    case ENOMEM:
+        return RB_ERR_MEMORY;
+    default:
+        return RB_ERR_IO;
     }
 }
 

@@ -1,15 +1,17 @@
 /* uring.c - the transport over io_uring: its table, its turn, its neighbours.
  *
- *   poll: give buffers back -> arm starved receives -> owed events -> one enter -> completions -> owed
+ *   poll: give buffers back -> arm starved receives -> owed events -> enter -> completions -> owed
  *
- * 1. Everything is a queued entry until poll() submits it: a turn costs one io_uring_enter, whatever it
- *    sends. Socket set-up and the end of a connection use plain system calls, which do not block.
- * 2. A completion adds at most one event, and no more completions are taken than events have room; the
- *    rest wait in the kernel's queue and make the next poll return at once.
- * 3. op_count counts operations that will complete here. destroy() ends them all and waits until it is
- *    0, so the kernel refers to no memory of ours afterwards.
- * 4. Members find each other's rings in the group: written once by each on create, before any listens,
- *    and set to -1 on destroy. A message that meets a ring that is gone fails, and its sender goes on.
+ * 1. Everything is a queued entry until poll() submits it: a turn costs one io_uring_enter,
+ *    whatever it sends. Socket set-up and the end of a connection use plain system calls, which
+ *    do not block.
+ * 2. A completion adds at most one event, and no more completions are taken than events have
+ *    room; the rest wait in the kernel's queue and make the next poll return at once.
+ * 3. op_count counts operations that will complete here. destroy() ends them all and waits until
+ *    it is 0, so the kernel refers to no memory of ours afterwards.
+ * 4. Members find each other's rings in the group: written once by each on create, before any
+ *    listens, and set to -1 on destroy. A message that meets a ring that is gone fails, and its
+ *    sender goes on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -51,8 +53,7 @@ struct io_uring_sqe *uring_sqe(struct uring_transport *t, enum uring_op op, uint
 
 void uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what)
 {
-    struct io_uring_sqe *sqe =
-        rb_ring_sqe(t->ring, RB_URING_KIND, uring_data(URING_OP_IGNORE, 0));
+    struct io_uring_sqe *sqe = rb_ring_sqe(t->ring, RB_URING_KIND, uring_data(URING_OP_IGNORE, 0));
     sqe->opcode = IORING_OP_ASYNC_CANCEL;
     sqe->fd = -1;
     sqe->addr = rb_ring_user_data(RB_URING_KIND, uring_data(op, what));
@@ -100,15 +101,30 @@ static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
         t->op_count--; /* invariant 3 */
     }
     switch (op) {
-    case URING_OP_RECV:    uring_on_recv(t, what, res, flags); break;
-    case URING_OP_SEND:    uring_on_send(t, what, res); break;
-    case URING_OP_CONNECT: uring_on_connect(t, what, res); break;
-    case URING_OP_ACCEPT:  uring_on_accept(t, (uint32_t)what, res, flags); break;
-    case URING_OP_BACKOFF: uring_on_backoff(t, (uint32_t)what); break;
-    case URING_OP_LINGER:  uring_on_linger(t); break;
+    case URING_OP_RECV:
+        uring_on_recv(t, what, res, flags);
+        break;
+    case URING_OP_SEND:
+        uring_on_send(t, what, res);
+        break;
+    case URING_OP_CONNECT:
+        uring_on_connect(t, what, res);
+        break;
+    case URING_OP_ACCEPT:
+        uring_on_accept(t, (uint32_t)what, res, flags);
+        break;
+    case URING_OP_BACKOFF:
+        uring_on_backoff(t, (uint32_t)what);
+        break;
+    case URING_OP_LINGER:
+        uring_on_linger(t);
+        break;
     case URING_OP_ADOPT:
-    case URING_OP_REFUSED: uring_adopt(t, (uint32_t)(what >> 32), (int)(uint32_t)what); break;
-    case URING_OP_IGNORE:  break;
+    case URING_OP_REFUSED:
+        uring_adopt(t, (uint32_t)(what >> 32), (int)(uint32_t)what);
+        break;
+    case URING_OP_IGNORE:
+        break;
     }
 }
 
@@ -220,9 +236,9 @@ enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
     t->ring = options->ring;
     t->group = options->group;
     t->index = options->index;
-    enum rb_err err = uring_bufs_init(
-        &t->bufs, t->ring,
-        options->recv_buffers > 0 ? options->recv_buffers : URING_RECV_BUFFERS_DEFAULT);
+    enum rb_err err = uring_bufs_init(&t->bufs, t->ring,
+                                      options->recv_buffers > 0 ? options->recv_buffers
+                                                                : URING_RECV_BUFFERS_DEFAULT);
     if (err != RB_OK) {
         free(t);
         return err;

@@ -10,10 +10,11 @@
 /** The kind of its completions, the same in every ring of a group; other drivers choose others. */
 #define RB_URING_KIND 0
 
-/** The transports of one node: who may hand connections to whom. One per node, shared by its shards' transports;
- *  all members join before the first listen. */
+/** The transports of one node: who may hand connections to whom. One per node, shared by its
+ *  shards' transports; all members join before the first listen. */
 struct rb_uring_group;
-RB_MUST_CHECK enum rb_err rb_uring_group_create(uint32_t member_count, struct rb_uring_group **ret_group);
+RB_MUST_CHECK enum rb_err rb_uring_group_create(uint32_t member_count,
+                                                struct rb_uring_group **ret_group);
 void rb_uring_group_destroy(struct rb_uring_group *group);
 
 struct rb_uring_options {
@@ -25,8 +26,10 @@ struct rb_uring_options {
 };
 
 /**
- * On the shard's thread, as every later call, rb_transport_destroy() included. The group and the ring outlive it.
- * Errors: RB_ERR_UNSUPPORTED (the kernel is older than 6.1), RB_ERR_INVALID (recv_buffers), RB_ERR_MEMORY.
+ * On the shard's thread, as every later call, rb_transport_destroy() included. The group and the
+ * ring outlive it.
+ * Errors: RB_ERR_UNSUPPORTED (no multishot receive, buffer rings or MSG_RING in this kernel),
+ * RB_ERR_INVALID (recv_buffers), RB_ERR_MEMORY.
  */
 RB_MUST_CHECK enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
                                                     struct rb_transport **ret_transport);
