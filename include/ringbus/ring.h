@@ -48,7 +48,7 @@ struct io_uring_sqe *rb_ring_sqe(struct rb_ring *ring, uint8_t kind, uint64_t da
 /** user_data that rb_ring_sqe sets; for MSG_RING to another ring. */
 uint64_t rb_ring_user_data(uint8_t kind, uint64_t data);
 /**
- * Submits, waits up to `timeout_ns` (0: no wait, -1: no limit) for one completion, and hands at most
- * `max` completions to their handlers. At most one system call. Returns their number.
+ * Submits, waits up to `timeout_ns` (0: no wait, -1: no limit) for one completion, and hands at
+ * most `max` completions to their handlers. At most one system call. Returns their number.
  */
 uint32_t rb_ring_wait(struct rb_ring *ring, int64_t timeout_ns, uint32_t max);

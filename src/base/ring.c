@@ -309,7 +309,7 @@ static void submit_and_wait(struct rb_ring *ring, int64_t timeout_ns)
                                           .ts = timeout_ns < 0 ? 0 : (uintptr_t)&limit };
     int result =
         enter(ring, left, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
-    /* What was not taken (EAGAIN, EBUSY) stays queued for the next wait. Others are our mistakes. */
+    /* What was not taken (EAGAIN, EBUSY) stays queued for the next wait. Others are our fault. */
     rb_assert(result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
               result == -EBUSY);
 }

@@ -130,11 +130,24 @@ static bool wait_for_go(struct node_shard *s)
 static void listen_first(struct node_shard *s)
 {
     struct rb_node *node = s->node;
-    struct rb_addr addr;
     uint16_t port = node->config.port < 0 ? 0 : (uint16_t)node->config.port;
+    struct rb_addr addr;
     enum rb_err err = rb_addr_parse(node->config.host, port, &addr);
-    if (err == RB_OK) {
-        err = rb_shard_listen(s->shard, &addr, &node->bound);
+    static const uint8_t any[4];
+    bool any_ipv4 = err == RB_OK && addr.family == 4 && memcmp(addr.ip, any, sizeof(any)) == 0;
+    if (any_ipv4) {
+        /* As nats-server: "0.0.0.0" takes IPv6 too, where the machine has it. */
+        struct rb_addr both = { .family = 6, .port = port };
+        err = rb_shard_listen(s->shard, &both, &node->bound);
+        if (err == RB_OK) {
+            addr.port = node->bound.port;
+            node->bound = addr;
+        }
+    }
+    if (!any_ipv4 || err == RB_ERR_ADDRESS || err == RB_ERR_UNSUPPORTED || err == RB_ERR_IO) {
+        if (any_ipv4 || err == RB_OK) {
+            err = rb_shard_listen(s->shard, &addr, &node->bound);
+        }
     }
     pthread_mutex_lock(&node->lock);
     s->err = err;

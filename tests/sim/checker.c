@@ -69,11 +69,11 @@ void sim_check_end(struct sim_session *s)
 {
     struct sim_world *w = s->world;
     const struct rb_config *config = &w->plan.config;
-    uint64_t epoch_ns = rb_sim_net_now(w->net) - w->epoch_ns;
     uint64_t limit = config->max_pending_bytes;
     if (!s->connect_sent && limit > RB_UNKNOWN_PENDING_MAX) {
         limit = RB_UNKNOWN_PENDING_MAX;
     }
+    bool over = bytes_owed(s) > limit || s->stall_longest_ns >= config->write_deadline_ns / 2;
     if (w->stopping || w->failed) {
         return;
     }
@@ -84,15 +84,15 @@ void sim_check_end(struct sim_session *s)
                             ((s->last_words == NULL || s->heard_last_words) && s->in_len == 0))) {
         w->totals.crimes++;
         sim_trace(w, "c%u: ended for what it did", s->index);
-    } else if (bytes_owed(s) > limit || epoch_ns >= config->write_deadline_ns) {
-        w->totals.slow++;
-        sim_trace(w, "c%u: ended as a slow consumer", s->index);
-    } else if (s->heard_stale || s->stall_longest_ns >= config->ping_interval_ns) {
+    } else if (s->heard_stale || (!over && s->stall_longest_ns >= config->ping_interval_ns)) {
         w->totals.stale++;
         sim_trace(w, "c%u: ended as stale", s->index);
         if (s->stall_longest_ns < config->ping_interval_ns) {
             sim_fail(w, "c%u: ended as stale, but it read all the time", s->index);
         }
+    } else if (over) {
+        w->totals.slow++;
+        sim_trace(w, "c%u: ended as a slow consumer", s->index);
     } else if (!s->dying) {
         sim_fail(w, "c%u: ended by the server without a reason", s->index);
     } else if (s->in_len > 0) {
@@ -380,7 +380,6 @@ static void begin_epoch(struct sim_world *w)
         }
     }
     w->epoch_pub = w->pub_count;
-    w->epoch_ns = rb_sim_net_now(w->net);
     w->totals.quiets++;
 }
 

@@ -64,7 +64,6 @@ bool sim_node_start(struct sim_world *w)
         return false;
     }
     w->shared.port = bound.port;
-    w->epoch_ns = rb_sim_net_now(w->net);
     return true;
 }
 

@@ -126,7 +126,7 @@ struct sim_world {
     struct rb_shard *shards[RB_SHARDS_MAX];
     uint32_t starved; /* a shard that gets no turn until the next drain; UINT32_MAX: none */
     /* the model */
-    uint64_t stamp, epoch_ns;
+    uint64_t stamp;
     struct sim_session **sessions;
     uint32_t session_count, session_cap;
     struct sim_publication *pubs;

@@ -1,6 +1,6 @@
 /* transport_suite.c - every case drives two transports through transport.h and keeps a record of
- * each connection. The contract's numbered rules that concern any event are checked as events arrive
- * (record_event); the cases check what should have arrived.
+ * each connection. The contract's numbered rules that concern any event are checked as events
+ * arrive (record_event); the cases check what should have arrived.
  */
 #include "transport_suite.h"
 
