@@ -70,7 +70,7 @@ static int print_change(char *line, size_t cap, uint64_t change)
         return snprintf(line, cap, "UNSUB %llu\r\n", oldest);
     }
     unsigned long long sid = change < CHANGE_LIVE ? change : (change + CHANGE_LIVE) / 2;
-    const char *format = sid % 50 == 1  ? "SUB bench.*.n%llu %llu\r\n"
+    const char *format = sid % 50 == 1   ? "SUB bench.*.n%llu %llu\r\n"
                          : sid % 10 == 2 ? "SUB bench.n%llu.* %llu\r\n"
                                          : "SUB bench.n%llu %llu\r\n";
     return snprintf(line, cap, format, sid, sid);

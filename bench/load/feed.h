@@ -12,7 +12,7 @@
 /** The one shape of message a connection may get: header line, payload and CRLF, all of a fixed
  * length. */
 struct rb_expect {
-    uint8_t *frame;       /* "MSG subject sid size\r\n" 8 digits and more payload "\r\n" */
+    uint8_t *frame; /* "MSG subject sid size\r\n" 8 digits and more payload "\r\n" */
     size_t len;
     size_t index_offset;  /* of the digits */
     uint32_t index_count; /* the k-th message carries k % index_count ... */

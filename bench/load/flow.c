@@ -144,13 +144,13 @@ static uint32_t clamp(uint32_t value, uint32_t min, uint32_t max)
 static void build_batch(struct flow *flow)
 {
     char head[64];
-    size_t head_len = (size_t)snprintf(head, sizeof(head), "PUB %s %zu\r\n", RB_LOAD_SUBJECT,
-                                       flow->size);
+    size_t head_len =
+        (size_t)snprintf(head, sizeof(head), "PUB %s %zu\r\n", RB_LOAD_SUBJECT, flow->size);
     size_t msg_len = head_len + flow->size + 2;
     uint32_t window_bytes = WINDOW_BYTES_MAX;
     if (flow->shape == SHAPE_FAN) {
-        window_bytes = clamp(WINDOW_BYTES_ALL / flow->receiver_count, WINDOW_BYTES_MIN,
-                             WINDOW_BYTES_MAX);
+        window_bytes =
+            clamp(WINDOW_BYTES_ALL / flow->receiver_count, WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
     }
     size_t batch_bytes = clamp(window_bytes / 8, BATCH_BYTES_MIN, BATCH_BYTES_MAX);
     flow->batch_msgs = (uint32_t)(batch_bytes / msg_len) + (batch_bytes < msg_len);
@@ -239,9 +239,9 @@ static void wait_writable(struct flow *flow)
 {
     struct pollfd fds[PUBLISHERS_MAX];
     for (uint32_t i = 0; i < flow->publisher_count; i++) {
-        fds[i] = (struct pollfd){ .fd = flow->publishers[i].busy ? flow->publishers[i].client.fd
-                                                                 : -1,
-                                  .events = POLLOUT };
+        fds[i] =
+            (struct pollfd){ .fd = flow->publishers[i].busy ? flow->publishers[i].client.fd : -1,
+                             .events = POLLOUT };
     }
     (void)poll(fds, flow->publisher_count, 100);
     rb_load_check_deadline(flow->load);
@@ -364,8 +364,7 @@ static void check_counts(struct flow *flow)
         if (client->feed.frame_offset != 0 ||
             (flow->shape == SHAPE_FAN && client->feed.msgs != flow->published)) {
             rb_load_die("receiver %u has %llu of %llu messages", i,
-                        (unsigned long long)client->feed.msgs,
-                        (unsigned long long)flow->published);
+                        (unsigned long long)client->feed.msgs, (unsigned long long)flow->published);
         }
         rb_client_close(client);
     }

@@ -99,8 +99,8 @@ static void *responder_main(void *arg)
         if (memcmp(link->bytes, REQUEST_HEAD, sizeof(REQUEST_HEAD) - 1) != 0) {
             rb_load_die("the responder got something else than a request");
         }
-        int len = snprintf(reply, sizeof(reply), "PUB " INBOX "%.*s" REQUEST_TAIL,
-                           TOKEN_DIGITS, (const char *)link->bytes + sizeof(REQUEST_HEAD) - 1);
+        int len = snprintf(reply, sizeof(reply), "PUB " INBOX "%.*s" REQUEST_TAIL, TOKEN_DIGITS,
+                           (const char *)link->bytes + sizeof(REQUEST_HEAD) - 1);
         drop_msg(link);
         rb_client_write(&link->client, reply, (size_t)len);
     }
@@ -121,8 +121,7 @@ static void do_request(const struct rb_load *load, struct link *link, uint32_t t
 {
     char request[128];
     char reply[128];
-    int len = snprintf(request, sizeof(request), "PUB svc.echo " INBOX "%08u" REQUEST_TAIL,
-                       token);
+    int len = snprintf(request, sizeof(request), "PUB svc.echo " INBOX "%08u" REQUEST_TAIL, token);
     snprintf(reply, sizeof(reply), REPLY_HEAD "%08u" REPLY_TAIL, token);
     rb_client_write(&link->client, request, (size_t)len);
     while (!has_msg(link)) {

@@ -14,15 +14,15 @@
 struct rb_load {
     const char *host;
     uint16_t port;
-    pid_t server_pid;        /* 0: only `startup`, which starts its own */
-    const char *label;       /* goes into every line of output */
-    const char *scenario;    /* the one that runs */
-    uint64_t measure_ns;     /* how long messages are published */
-    uint64_t warmup_ns;      /* the same before the clock starts */
-    uint64_t deadline_ns;    /* of the whole scenario, on the monotonic clock */
+    pid_t server_pid;     /* 0: only `startup`, which starts its own */
+    const char *label;    /* goes into every line of output */
+    const char *scenario; /* the one that runs */
+    uint64_t measure_ns;  /* how long messages are published */
+    uint64_t warmup_ns;   /* the same before the clock starts */
+    uint64_t deadline_ns; /* of the whole scenario, on the monotonic clock */
     uint32_t receive_threads;
-    bool quick;              /* fewer samples, shorter rests; for a look, not for a result */
-    char *const *command;    /* of `startup`; NULL-terminated */
+    bool quick;           /* fewer samples, shorter rests; for a look, not for a result */
+    char *const *command; /* of `startup`; NULL-terminated */
 };
 
 /** Publish at full speed to a shape of receivers, named by `load->scenario`: false when it names

@@ -140,16 +140,36 @@ static void parse_args(struct rb_load *load, int argc, char **argv)
     int option;
     while ((option = getopt(argc, argv, "+a:p:P:l:d:w:t:qh")) != -1) {
         switch (option) {
-        case 'a': load->host = optarg; break;
-        case 'p': load->port = (uint16_t)parse_number(optarg, UINT16_MAX); break;
-        case 'P': load->server_pid = (pid_t)parse_number(optarg, INT32_MAX); break;
-        case 'l': load->label = optarg; break;
-        case 'd': load->measure_ns = parse_seconds(optarg); break;
-        case 'w': load->warmup_ns = parse_seconds(optarg); break;
-        case 't': load->receive_threads = parse_number(optarg, 16); break;
-        case 'q': load->quick = true; break;
-        case 'h': fputs(usage_text, stdout); exit(0);
-        default: fputs(usage_text, stderr); exit(2);
+        case 'a':
+            load->host = optarg;
+            break;
+        case 'p':
+            load->port = (uint16_t)parse_number(optarg, UINT16_MAX);
+            break;
+        case 'P':
+            load->server_pid = (pid_t)parse_number(optarg, INT32_MAX);
+            break;
+        case 'l':
+            load->label = optarg;
+            break;
+        case 'd':
+            load->measure_ns = parse_seconds(optarg);
+            break;
+        case 'w':
+            load->warmup_ns = parse_seconds(optarg);
+            break;
+        case 't':
+            load->receive_threads = parse_number(optarg, 16);
+            break;
+        case 'q':
+            load->quick = true;
+            break;
+        case 'h':
+            fputs(usage_text, stdout);
+            exit(0);
+        default:
+            fputs(usage_text, stderr);
+            exit(2);
         }
     }
 }

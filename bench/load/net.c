@@ -202,8 +202,8 @@ static void start_one(const struct rb_load *load, int epoll, struct rb_client *c
                       uint32_t index)
 {
     struct sockaddr_in addr = make_addr(load->host, load->port);
-    *client = (struct rb_client){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-                                               0) };
+    *client =
+        (struct rb_client){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) };
     if (client->fd < 0) {
         rb_load_die("socket %u: %s", index, strerror(errno));
     }

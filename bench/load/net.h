@@ -7,8 +7,8 @@
 #include "feed.h"
 #include "load.h"
 
-#define RB_NET_CONNECT                                                                            \
-    "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"headers\":true,"               \
+#define RB_NET_CONNECT                                                                             \
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"headers\":true,"                \
     "\"no_responders\":true,\"protocol\":1,\"lang\":\"c\",\"version\":\"0.1.0\","                  \
     "\"name\":\"ringbus_load\"}\r\nPING\r\n"
 

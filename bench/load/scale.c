@@ -96,8 +96,8 @@ void rb_load_mem_subs(const struct rb_load *load)
         for (uint32_t s = 0; s < SUBS_PER_CONN; s++) {
             char subject[32];
             subject_bytes = (size_t)snprintf(subject, sizeof(subject), "mems.sub.%02u.%08u", c, s);
-            len += (size_t)snprintf(text + len, sizeof(text) - len, "SUB %s %u\r\n", subject,
-                                    s + 1);
+            len +=
+                (size_t)snprintf(text + len, sizeof(text) - len, "SUB %s %u\r\n", subject, s + 1);
             if (len > sizeof(text) - 128 || s == SUBS_PER_CONN - 1) {
                 rb_client_write(&clients[c], text, len);
                 len = 0;

@@ -86,8 +86,8 @@ static void bench_same(const char *name, struct rb_slice subject, bool hinted)
         uint64_t sum = 0;
         double begin = now_ns();
         for (int i = 0; i < COUNT; i++) {
-            sum += hinted ? rb_sublist_match_hinted(list, subject, &hint)->plain_count :
-                            rb_sublist_match(list, subject)->plain_count;
+            sum += hinted ? rb_sublist_match_hinted(list, subject, &hint)->plain_count
+                          : rb_sublist_match(list, subject)->plain_count;
         }
         double each = (now_ns() - begin) / COUNT;
         best = each < best ? each : best;

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 struct rb_env {
-    uint64_t (*now_ns)(void *ctx);  /* monotonic */
-    uint64_t (*wall_ns)(void *ctx); /* since 1970-01-01 UTC */
+    uint64_t (*now_ns)(void *ctx);                     /* monotonic */
+    uint64_t (*wall_ns)(void *ctx);                    /* since 1970-01-01 UTC */
     void (*entropy)(void *ctx, void *out, size_t len); /* unpredictable in production */
     void *ctx;
     uint64_t random_state[4]; /* xoshiro256**, seeded by rb_env_seed() */

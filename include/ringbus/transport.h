@@ -54,9 +54,9 @@ enum rb_event_kind {
     RB_EVENT_CONNECTED, /* conn, peer, local */
     RB_EVENT_RECEIVED,  /* conn, bytes */
     RB_EVENT_SENT,      /* conn, err */
-    RB_EVENT_FAILED,    /* conn, err: RB_OK when the peer ended its side in order (sends still work), */
-                        /* RB_ERR_RESET and others when the connection is broken */
-    RB_EVENT_CLOSED,    /* conn */
+    RB_EVENT_FAILED, /* conn, err: RB_OK when the peer ended its side in order (sends still work), */
+                     /* RB_ERR_RESET and others when the connection is broken */
+    RB_EVENT_CLOSED,        /* conn */
     RB_EVENT_ACCEPT_FAILED, /* listener, err: RB_ERR_LIMIT when descriptors are used up */
 };
 
@@ -102,9 +102,10 @@ struct rb_transport {
  * Binds and starts accepting. Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_LIMIT, RB_ERR_IO.
  * With `spread`, ACCEPTED comes out of the poll() of one transport of the group in turn.
  */
-RB_MUST_CHECK static inline enum rb_err
-rb_transport_listen(struct rb_transport *t, const struct rb_listen_options *options,
-                    uint32_t *ret_listener, struct rb_addr *ret_bound)
+RB_MUST_CHECK static inline enum rb_err rb_transport_listen(struct rb_transport *t,
+                                                            const struct rb_listen_options *options,
+                                                            uint32_t *ret_listener,
+                                                            struct rb_addr *ret_bound)
 {
     return t->ops->listen(t, options, ret_listener, ret_bound);
 }

@@ -29,22 +29,38 @@ void rb_check_fail(const char *rule, const char *file, int line)
 const char *rb_err_text(enum rb_err err)
 {
     switch (err) {
-    case RB_OK:              return "success";
-    case RB_ERR_MEMORY:      return "out of memory";
-    case RB_ERR_FULL:        return "no room left";
-    case RB_ERR_CORRUPT:     return "corrupt data";
-    case RB_ERR_INVALID:     return "invalid value";
-    case RB_ERR_UNSUPPORTED: return "not supported";
-    case RB_ERR_STALE:       return "no longer valid";
-    case RB_ERR_BUSY:        return "already in progress";
-    case RB_ERR_ADDRESS:     return "address not usable";
-    case RB_ERR_IN_USE:      return "address already in use";
-    case RB_ERR_RESET:       return "connection closed by peer";
-    case RB_ERR_CANCELED:    return "canceled";
-    case RB_ERR_TIMEOUT:     return "timed out";
-    case RB_ERR_LIMIT:       return "system limit reached";
-    case RB_ERR_IO:          return "input/output error";
-    case RB_ERR_COUNT:       break;
+    case RB_OK:
+        return "success";
+    case RB_ERR_MEMORY:
+        return "out of memory";
+    case RB_ERR_FULL:
+        return "no room left";
+    case RB_ERR_CORRUPT:
+        return "corrupt data";
+    case RB_ERR_INVALID:
+        return "invalid value";
+    case RB_ERR_UNSUPPORTED:
+        return "not supported";
+    case RB_ERR_STALE:
+        return "no longer valid";
+    case RB_ERR_BUSY:
+        return "already in progress";
+    case RB_ERR_ADDRESS:
+        return "address not usable";
+    case RB_ERR_IN_USE:
+        return "address already in use";
+    case RB_ERR_RESET:
+        return "connection closed by peer";
+    case RB_ERR_CANCELED:
+        return "canceled";
+    case RB_ERR_TIMEOUT:
+        return "timed out";
+    case RB_ERR_LIMIT:
+        return "system limit reached";
+    case RB_ERR_IO:
+        return "input/output error";
+    case RB_ERR_COUNT:
+        break;
     }
     return "unknown error";
 }

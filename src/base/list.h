@@ -8,7 +8,7 @@ struct rb_list {
     struct rb_list *prev, *next;
 };
 
-#define RB_CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define RB_CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void rb_list_init(struct rb_list *list)
 {

@@ -102,9 +102,9 @@ void rb_conn_log(struct rb_conn *conn, enum rb_log_level level, const char *form
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    rb_log_line(conn->core->log, level, "%s - cid:%llu - %s%s%s",
-                rb_addr_format(&conn->peer, addr), (unsigned long long)conn->cid,
-                conn->label == NULL ? "" : conn->label, conn->label == NULL ? "" : " - ", text);
+    rb_log_line(conn->core->log, level, "%s - cid:%llu - %s%s%s", rb_addr_format(&conn->peer, addr),
+                (unsigned long long)conn->cid, conn->label == NULL ? "" : conn->label,
+                conn->label == NULL ? "" : " - ", text);
 }
 
 /* Starting */
@@ -600,8 +600,7 @@ static void fire_write(struct rb_conn *conn)
                     "Slow Consumer Detected: WriteDeadline of %.3gs exceeded with %llu bytes in "
                     "flight of %llu total bytes.",
                     (double)core->options.write_deadline_ns / 1e9,
-                    (unsigned long long)conn->send_bytes,
-                    (unsigned long long)conn->pending_bytes);
+                    (unsigned long long)conn->send_bytes, (unsigned long long)conn->pending_bytes);
     }
     rb_conn_want_end(conn, RB_CLOSE_SLOW_DEADLINE, true);
 }

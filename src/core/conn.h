@@ -47,15 +47,15 @@ struct rb_conn {
     uint64_t cid;
     uint8_t state, end_reason;
     bool verbose, pedantic, echo, headers, no_responders;
-    bool connected;       /* a CONNECT was accepted */
-    bool info_sent;       /* the INFO after the first PONG */
-    bool async_info;      /* protocol >= 1 */
-    bool sending;         /* one send is in flight */
-    bool credit;          /* the transport may receive for us */
-    bool failed;          /* the transport said so */
-    bool drop_output;     /* ending without a last word */
-    bool closed;          /* CLOSED came; only the subscriptions are still to be withdrawn */
-    bool counted;         /* in the node's number of connections */
+    bool connected;   /* a CONNECT was accepted */
+    bool info_sent;   /* the INFO after the first PONG */
+    bool async_info;  /* protocol >= 1 */
+    bool sending;     /* one send is in flight */
+    bool credit;      /* the transport may receive for us */
+    bool failed;      /* the transport said so */
+    bool drop_output; /* ending without a last word */
+    bool closed;      /* CLOSED came; only the subscriptions are still to be withdrawn */
+    bool counted;     /* in the node's number of connections */
     uint8_t pings_out;
     /* output: segments in order; the first `send_bytes` bytes are in flight */
     struct rb_seg *seg_head, *seg_tail;
@@ -63,8 +63,8 @@ struct rb_conn {
     uint32_t flushed_bytes; /* of the last send: how big the next block should be */
     uint64_t last_in_ns, ping_sent_ns, rtt_ns;
     struct rb_timer timer, write_timer;
-    struct rb_map subs; /* sid -> rb_sub */
-    struct rb_match_hint hint; /* where the last publish was matched */
+    struct rb_map subs;                   /* sid -> rb_sub */
+    struct rb_match_hint hint;            /* where the last publish was matched */
     struct rb_buf *held_head, *held_tail; /* input that waits for room in the mail */
     struct rb_addr peer;
     char *label; /* log prefix after CONNECT, or NULL */

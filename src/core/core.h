@@ -93,14 +93,14 @@ struct rb_core {
     struct rb_sublist *sublist;
     struct rb_wheel wheel;
     struct rb_effects effects;
-    struct rb_list conns;      /* every connection */
-    struct rb_list stalled;    /* waiting for room towards other shards */
+    struct rb_list conns;   /* every connection */
+    struct rb_list stalled; /* waiting for room towards other shards */
     struct rb_buf *runs[RB_CORE_RUNS];
-    struct rb_sub *subs_done;  /* to be removed after the delivery under way */
-    _Atomic uint64_t *next_cid;   /* shared by the node's shards */
-    _Atomic int64_t *conn_count;  /* same */
-    uint64_t now_ns;           /* of this turn */
-    bool mail_tight;           /* a ring to another shard is nearly full: stop reading */
+    struct rb_sub *subs_done;    /* to be removed after the delivery under way */
+    _Atomic uint64_t *next_cid;  /* shared by the node's shards */
+    _Atomic int64_t *conn_count; /* same */
+    uint64_t now_ns;             /* of this turn */
+    bool mail_tight;             /* a ring to another shard is nearly full: stop reading */
     struct rb_log_limit err_limit;
     struct rb_core_stats stats;
 };

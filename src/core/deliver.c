@@ -18,14 +18,14 @@
 #define QUEUES_MAX 256        /* groups sent to other shards in one batch */
 #define REFERENCE_BYTES 16384 /* payloads from here on are referenced, not copied */
 #define LINE_SMALL 512
-#define RUN_RECEIVERS 3       /* from so many plain receivers on, equal output is made once */
+#define RUN_RECEIVERS 3 /* from so many plain receivers on, equal output is made once */
 #define RUN_BYTES (128 * 1024)
 #define VARIANTS_MAX 4
 
 /* The parts of "MSG subject sid reply size\r\n" that all receivers share. */
 struct lines {
-    struct rb_slice head, tail;   /* for receivers with headers, or messages without */
-    struct rb_slice plain_tail;   /* for receivers without headers: MSG, the header cut off */
+    struct rb_slice head, tail; /* for receivers with headers, or messages without */
+    struct rb_slice plain_tail; /* for receivers without headers: MSG, the header cut off */
     bool made, hmsg;
     uint8_t *allocated;
     uint8_t small[LINE_SMALL];
@@ -184,7 +184,8 @@ static const struct variant *find_variant(struct delivery *d, const struct rb_su
     if (d->variant_count == VARIANTS_MAX || bytes > RUN_BYTES) {
         return NULL;
     }
-    uint32_t kind = (uint32_t)sub->sid_len * 7 + (sub->sid_len > 0 ? sub->sid[sub->sid_len - 1] : 0);
+    uint32_t kind =
+        (uint32_t)sub->sid_len * 7 + (sub->sid_len > 0 ? sub->sid[sub->sid_len - 1] : 0);
     struct rb_buf **run = &d->core->runs[(kind + (plain ? 4 : 0)) % RB_CORE_RUNS];
     if (*run == NULL || (*run)->cap - (*run)->len < bytes) {
         if (*run != NULL) {
@@ -205,8 +206,8 @@ static const struct variant *find_variant(struct delivery *d, const struct rb_su
 }
 
 /* Line and payload in one piece. */
-static bool write_copied(struct rb_conn *conn, struct rb_slice head,
-                         struct rb_slice tail, const struct rb_sub *sub, struct rb_slice payload)
+static bool write_copied(struct rb_conn *conn, struct rb_slice head, struct rb_slice tail,
+                         const struct rb_sub *sub, struct rb_slice payload)
 {
     size_t bytes = head.len + sub->sid_len + tail.len + payload.len + 2;
     uint8_t *begin = rb_conn_reserve(conn, (uint32_t)bytes);
@@ -498,8 +499,8 @@ void rb_deliver_no_responders(struct rb_core *core, struct rb_conn *conn, struct
             rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
             return;
         }
-        size_t len = rb_encode_no_responders(
-            out, cap, reply, rb_slice_of(sub->sid, sub->sid_len), subject);
+        size_t len =
+            rb_encode_no_responders(out, cap, reply, rb_slice_of(sub->sid, sub->sid_len), subject);
         rb_assert(len > 0);
         rb_conn_commit(conn, (uint32_t)len);
         rb_conn_written(conn);

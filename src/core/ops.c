@@ -34,10 +34,9 @@ static void send_violation(struct rb_conn *conn, const char *what, struct rb_sli
     size_t len = rb_format_quoted(quoted, sizeof(quoted), name);
     if (queue.len > 0) {
         size_t queue_len = rb_format_quoted(quoted_queue, sizeof(quoted_queue), queue);
-        (void)snprintf(text, sizeof(text),
-                       "Permissions Violation for %s \"%.*s\" using queue \"%.*s\"%s", what,
-                       (int)len, (const char *)quoted, (int)queue_len, (const char *)quoted_queue,
-                       tail);
+        (void)snprintf(
+            text, sizeof(text), "Permissions Violation for %s \"%.*s\" using queue \"%.*s\"%s",
+            what, (int)len, (const char *)quoted, (int)queue_len, (const char *)quoted_queue, tail);
     } else {
         (void)snprintf(text, sizeof(text), "Permissions Violation for %s \"%.*s\"%s", what,
                        (int)len, (const char *)quoted, tail);
@@ -62,17 +61,17 @@ static void make_label(struct rb_conn *conn, const struct rb_connect *connect)
         return;
     }
     char plain[LABEL_MAX];
-    int len = snprintf(plain, sizeof(plain), "%s%.*s%s%.*s%s%.*s", connect->version.len ? "v" : "",
-                       RB_S_ARG(connect->version), connect->lang.len ? ":" : "",
-                       RB_S_ARG(connect->lang), connect->name.len ? ":" : "",
-                       RB_S_ARG(connect->name));
+    int len =
+        snprintf(plain, sizeof(plain), "%s%.*s%s%.*s%s%.*s", connect->version.len ? "v" : "",
+                 RB_S_ARG(connect->version), connect->lang.len ? ":" : "", RB_S_ARG(connect->lang),
+                 connect->name.len ? ":" : "", RB_S_ARG(connect->name));
     if (len < 0 || (size_t)len >= sizeof(plain)) {
         len = sizeof(plain) - 1;
     }
     char text[4 * LABEL_MAX + 4];
     text[0] = '"';
-    size_t quoted = rb_format_quoted((uint8_t *)text + 1, sizeof(text) - 4,
-                                     rb_slice_of(plain, (size_t)len));
+    size_t quoted =
+        rb_format_quoted((uint8_t *)text + 1, sizeof(text) - 4, rb_slice_of(plain, (size_t)len));
     text[1 + quoted] = '"';
     text[2 + quoted] = '\0';
     char *label = rb_alloc(core->budget, quoted + 3);
@@ -85,8 +84,7 @@ static void make_label(struct rb_conn *conn, const struct rb_connect *connect)
 static void refuse_connect(struct rb_conn *conn, const char *text, enum rb_close_reason reason)
 {
     rb_conn_send_err(conn, text);
-    rb_conn_log(conn, RB_LOG_ERR, "%s",
-                reason == RB_CLOSE_AUTH ? "authentication error" : text);
+    rb_conn_log(conn, RB_LOG_ERR, "%s", reason == RB_CLOSE_AUTH ? "authentication error" : text);
     rb_conn_want_end(conn, reason, false);
 }
 

@@ -118,8 +118,7 @@ void rb_conn_written(struct rb_conn *conn)
 
 void rb_conn_flush(struct rb_conn *conn)
 {
-    if (conn->sending || conn->seg_head == NULL || conn->failed ||
-        conn->state == RB_CONN_CLOSING) {
+    if (conn->sending || conn->seg_head == NULL || conn->failed || conn->state == RB_CONN_CLOSING) {
         return;
     }
     struct rb_slice slices[RB_SEND_SLICES_MAX];

@@ -93,7 +93,7 @@ struct rb_sub_node {
 struct level {
     struct level *parent, *star;
     struct rb_sub_node *full, *end;
-    uint64_t id; /* never used again; with a token the key of an edge */
+    uint64_t id;          /* never used again; with a token the key of an edge */
     uint32_t child_count; /* edges, without star */
     uint32_t token_len;
     uint8_t token[];
@@ -127,8 +127,8 @@ struct cache_set {
 _Static_assert(sizeof(struct cache_set) == 64, "a set is a cache line");
 
 struct cache {
-    uint64_t epoch; /* changes of wildcards */
-    uint64_t all;   /* changes of those with a wildcard as first token */
+    uint64_t epoch;                         /* changes of wildcards */
+    uint64_t all;                           /* changes of those with a wildcard as first token */
     uint64_t first[STAMPS], second[STAMPS]; /* by the literal token 1; by tokens 1 and 2 */
     uint64_t bytes, count;
     uint32_t hand; /* next slot to give way when bytes run out */
@@ -234,8 +234,8 @@ static void free_scratch(struct scratch *scratch)
 static void *reserve(struct rb_sublist *sublist, struct scratch *scratch, size_t bytes,
                      size_t keep_bytes)
 {
-    if (scratch->bytes >= bytes && (scratch->bytes <= SCRATCH_KEEP_BYTES || keep_bytes > 0 ||
-                                    bytes > SCRATCH_KEEP_BYTES)) {
+    if (scratch->bytes >= bytes &&
+        (scratch->bytes <= SCRATCH_KEEP_BYTES || keep_bytes > 0 || bytes > SCRATCH_KEEP_BYTES)) {
         return scratch->ptr;
     }
     struct scratch grown = { .budget = sublist->budget, .bytes = bytes < 1024 ? 1024 : bytes };
@@ -446,16 +446,16 @@ static void refs_free(struct rb_sublist *sublist, struct refs *refs)
 
 static struct group *node_groups(const struct rb_sub_node *node)
 {
-    return node->kind == NODE_GROUPS ? node->groups :
-           node->kind == NODE_BODY   ? node->body->groups :
-                                       NULL;
+    return node->kind == NODE_GROUPS ? node->groups
+           : node->kind == NODE_BODY ? node->body->groups
+                                     : NULL;
 }
 
 static uint64_t node_remote(const struct rb_sub_node *node)
 {
-    return node->kind == NODE_REMOTE ? node->remote_plain :
-           node->kind == NODE_BODY   ? node->body->remote_plain :
-                                       0;
+    return node->kind == NODE_REMOTE ? node->remote_plain
+           : node->kind == NODE_BODY ? node->body->remote_plain
+                                     : 0;
 }
 
 /** The plain subscriptions and their number. */
@@ -623,9 +623,9 @@ static struct rb_sub_node **find_place(struct rb_sublist *sublist, struct rb_sli
             *ret_level = level;
             return &level->full;
         }
-        struct level *child =
-            is_star(token) ? level->star :
-                             find_child(sublist, level, token, edge_hash(level->id, token));
+        struct level *child = is_star(token)
+                                  ? level->star
+                                  : find_child(sublist, level, token, edge_hash(level->id, token));
         if (child == NULL && make) {
             child = make_child(sublist, level, token);
         }
@@ -818,8 +818,8 @@ static void drop_group_if_empty(struct rb_sublist *sublist, struct group *group)
 
 static struct rb_remote_weight *group_remotes(const struct group *group)
 {
-    return group->remote_cap == 0 ? (struct rb_remote_weight *)&group->remotes.one :
-                                    group->remotes.many;
+    return group->remote_cap == 0 ? (struct rb_remote_weight *)&group->remotes.one
+                                  : group->remotes.many;
 }
 
 static struct rb_remote_weight *find_remote(const struct group *group, uint32_t shard)
@@ -1166,8 +1166,8 @@ static int compare_found(const void *a, const void *b)
 /** The groups of all nodes, those with the same name side by side. */
 static struct found_group *collect_groups(struct rb_sublist *sublist, const struct finder *finder)
 {
-    struct found_group *groups = reserve(sublist, &sublist->found_groups,
-                                         (finder->group_count + 1) * sizeof(*groups), 0);
+    struct found_group *groups =
+        reserve(sublist, &sublist->found_groups, (finder->group_count + 1) * sizeof(*groups), 0);
     size_t count = 0;
     for (size_t i = 0; i < finder->node_count; i++) {
         const struct group *group = node_groups(finder->nodes[i]);
@@ -1341,8 +1341,7 @@ static const struct rb_match *match_slow(struct rb_sublist *sublist, struct rb_s
     bool welcome = admit(sublist, hash, subject);
     struct finder finder;
     find_nodes(sublist, subject, hash, &finder);
-    struct found_group *groups =
-        finder.group_count == 0 ? NULL : collect_groups(sublist, &finder);
+    struct found_group *groups = finder.group_count == 0 ? NULL : collect_groups(sublist, &finder);
     struct layout layout = measure(&finder, groups);
     size_t bytes = entry_bytes(subject, &layout);
     struct entry *entry = NULL;
@@ -1490,8 +1489,8 @@ static bool try_add(struct rb_sublist *sublist, struct rb_slice subject, bool wi
     if (node == NULL) {
         return false;
     }
-    bool added = queue.len == 0 ? add_plain(sublist, node, ref) :
-                                  add_member(sublist, node, queue, ref);
+    bool added =
+        queue.len == 0 ? add_plain(sublist, node, ref) : add_member(sublist, node, queue, ref);
     if (!added) {
         drop_if_empty(sublist, node);
     }

@@ -25,12 +25,12 @@ struct rb_remote_weight {
 };
 
 struct rb_match_group {
-    struct rb_slice queue;     /* borrowed from the sublist */
-    struct rb_sub_ref **subs;  /* local members */
+    struct rb_slice queue;    /* borrowed from the sublist */
+    struct rb_sub_ref **subs; /* local members */
     uint32_t sub_count;
     struct rb_remote_weight *remotes;
     uint32_t remote_count;
-    uint32_t weight;           /* local members plus remote weights */
+    uint32_t weight; /* local members plus remote weights */
 };
 
 /** Valid until the next change of the sublist (tried, even if refused) or the next match. */
@@ -85,7 +85,8 @@ const struct rb_match *rb_sublist_match_hinted(struct rb_sublist *sublist, struc
 
 /** Counts for monitoring and checks. */
 struct rb_sublist_stats {
-    uint64_t sub_count, node_count, insert_count, remove_count, match_count, cache_hit_count, cache_count;
+    uint64_t sub_count, node_count, insert_count, remove_count, match_count, cache_hit_count,
+        cache_count;
 };
 void rb_sublist_stats(const struct rb_sublist *sublist, struct rb_sublist_stats *ret_stats);
 

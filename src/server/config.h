@@ -14,7 +14,7 @@
 /** Everything a node needs to know. Plain values: copy freely. Times in ns, sizes in bytes. */
 struct rb_config {
     char host[RB_CONFIG_TEXT_MAX];
-    int32_t port; /* -1: any free one */
+    int32_t port;                              /* -1: any free one */
     char server_name[RB_CONFIG_TEXT_MAX];      /* empty: the server id */
     char client_advertise[RB_CONFIG_TEXT_MAX]; /* empty: none */
     char config_file[RB_CONFIG_TEXT_MAX * 4];  /* as given; empty: none */
@@ -23,7 +23,7 @@ struct rb_config {
     char pid_file[RB_CONFIG_TEXT_MAX * 4];     /* empty: none */
     char user[RB_CONFIG_TEXT_MAX], pass[RB_CONFIG_TEXT_MAX], token[RB_CONFIG_TEXT_MAX];
     uint64_t auth_timeout_ns;
-    uint32_t shards; /* 0: one per usable core */
+    uint32_t shards;    /* 0: one per usable core */
     char transport[16]; /* "uring" */
     bool debug, trace, logtime, logtime_utc;
     uint32_t max_traced_msg_bytes; /* 0: all */
@@ -36,7 +36,7 @@ struct rb_config {
     uint32_t ping_max;
     uint64_t write_deadline_ns;
     bool no_header_support;
-    bool pin_shards; /* each shard to a core of its own, when there are enough */
+    bool pin_shards;              /* each shard to a core of its own, when there are enough */
     uint64_t memory_budget_bytes; /* of the whole server; 0: 3/4 of the machine's memory */
 };
 
@@ -64,7 +64,8 @@ enum rb_args_action {
     RB_ARGS_EXIT_FAIL, /* print `output` to stderr, exit 1 */
     /** As nats-server: `output` to stderr, then the string after its NUL (usage, or empty) to stdout, exit 0. */
     RB_ARGS_BAD_FLAG,
-    RB_ARGS_CHECKED = RB_ARGS_BAD_FLAG, /* -t found nothing wrong: the same, with an empty second string */
+    RB_ARGS_CHECKED =
+        RB_ARGS_BAD_FLAG, /* -t found nothing wrong: the same, with an empty second string */
 };
 #define RB_ARGS_OUTPUT_MIN 8192 /* the least useful `output_cap` */
 /**
@@ -73,5 +74,5 @@ enum rb_args_action {
  * "nats-server" when argv[0] ends so, else "ringbus". A flag that is known to nats-server but not supported yet ends with
  * RB_ARGS_EXIT_FAIL and "ringbus: flag -m is not supported by ringbus yet".
  */
-enum rb_args_action rb_args_parse(struct rb_config *config, int argc, char *const *argv, char *output,
-                                  size_t output_cap);
+enum rb_args_action rb_args_parse(struct rb_config *config, int argc, char *const *argv,
+                                  char *output, size_t output_cap);

@@ -135,7 +135,9 @@ int main(int argc, char **argv)
     }
     block_signals(&signals);
     rb_log_inf(&log, "Starting nats-server");
-    rb_log_inf(&log, "  Version:  " "2.15.1" " (ringbus " RB_VERSION ")");
+    rb_log_inf(&log, "  Version:  "
+                     "2.15.1"
+                     " (ringbus " RB_VERSION ")");
     if (!write_pid_file(&config, &log)) {
         return 1;
     }

@@ -51,10 +51,10 @@ struct rb_node {
     struct node_shard *shards;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint32_t up_count;   /* shards that made what they need, or failed to */
-    bool go, abandon;    /* after up_count is full: run, or end at once */
-    bool listened;       /* shard 0 has tried to */
-    bool woken;          /* nobody needs the shards' rings any more */
+    uint32_t up_count; /* shards that made what they need, or failed to */
+    bool go, abandon;  /* after up_count is full: run, or end at once */
+    bool listened;     /* shard 0 has tried to */
+    bool woken;        /* nobody needs the shards' rings any more */
     _Atomic uint32_t stopped_count;
 };
 
@@ -127,27 +127,32 @@ static bool wait_for_go(struct node_shard *s)
     return run;
 }
 
+static bool is_any_ipv4(const struct rb_addr *addr)
+{
+    static const uint8_t any[4];
+    return addr->family == 4 && memcmp(addr->ip, any, sizeof(any)) == 0;
+}
+
+/* As nats-server: "0.0.0.0" takes IPv6 too. False where the machine has none; then nothing is bound. */
+static bool listen_both(struct node_shard *s, struct rb_addr addr, enum rb_err *ret_err)
+{
+    struct rb_addr both = { .family = 6, .port = addr.port };
+    *ret_err = rb_shard_listen(s->shard, &both, &s->node->bound);
+    if (*ret_err == RB_OK) {
+        addr.port = s->node->bound.port;
+        s->node->bound = addr;
+    }
+    return *ret_err == RB_OK || *ret_err == RB_ERR_IN_USE || *ret_err == RB_ERR_LIMIT;
+}
+
 static void listen_first(struct node_shard *s)
 {
     struct rb_node *node = s->node;
     uint16_t port = node->config.port < 0 ? 0 : (uint16_t)node->config.port;
     struct rb_addr addr;
     enum rb_err err = rb_addr_parse(node->config.host, port, &addr);
-    static const uint8_t any[4];
-    bool any_ipv4 = err == RB_OK && addr.family == 4 && memcmp(addr.ip, any, sizeof(any)) == 0;
-    if (any_ipv4) {
-        /* As nats-server: "0.0.0.0" takes IPv6 too, where the machine has it. */
-        struct rb_addr both = { .family = 6, .port = port };
-        err = rb_shard_listen(s->shard, &both, &node->bound);
-        if (err == RB_OK) {
-            addr.port = node->bound.port;
-            node->bound = addr;
-        }
-    }
-    if (!any_ipv4 || err == RB_ERR_ADDRESS || err == RB_ERR_UNSUPPORTED || err == RB_ERR_IO) {
-        if (any_ipv4 || err == RB_OK) {
-            err = rb_shard_listen(s->shard, &addr, &node->bound);
-        }
+    if (err == RB_OK && (!is_any_ipv4(&addr) || !listen_both(s, addr, &err))) {
+        err = rb_shard_listen(s->shard, &addr, &node->bound);
     }
     pthread_mutex_lock(&node->lock);
     s->err = err;
@@ -312,11 +317,11 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
         memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4 * 3;
     }
     for (uint32_t i = 0; i < count; i++) {
-        node->shards[i] = (struct node_shard){ .node = node,
-                                               .index = i,
-                                               .cpu = config->pin_shards && count <= cpu_count ? cpus[i]
-                                                                                : -1,
-                                               .budget = { .limit_bytes = memory / count } };
+        node->shards[i] =
+            (struct node_shard){ .node = node,
+                                 .index = i,
+                                 .cpu = config->pin_shards && count <= cpu_count ? cpus[i] : -1,
+                                 .budget = { .limit_bytes = memory / count } };
     }
     *ret_node = node;
     return RB_OK;
@@ -359,8 +364,7 @@ static enum rb_err start_threads(struct rb_node *node, char error[RB_NODE_ERROR_
         err = node->shards[i].err;
         if (err != RB_OK) {
             (void)snprintf(error, RB_NODE_ERROR_MAX, "shard %u: %s", i,
-                           node->shards[i].why[0] != '\0' ? node->shards[i].why
-                                                          : rb_err_text(err));
+                           node->shards[i].why[0] != '\0' ? node->shards[i].why : rb_err_text(err));
         }
     }
     node->go = err == RB_OK;

@@ -30,7 +30,8 @@ uint32_t rb_node_shard_count(const struct rb_node *node);
 
 /** Sums over all shards. */
 struct rb_node_stats {
-    uint64_t conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers, stale_conns;
+    uint64_t conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers,
+        stale_conns;
 };
 void rb_node_stats(const struct rb_node *node, struct rb_node_stats *ret_stats);
 

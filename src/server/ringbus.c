@@ -39,8 +39,8 @@ static enum rb_err load(const struct rb_server_options *options, struct rb_confi
 {
     rb_config_defaults(config);
     if (options->config_text != NULL) {
-        enum rb_err err = rb_config_load_text(config, "config",
-                                              rb_slice_text(options->config_text), error);
+        enum rb_err err =
+            rb_config_load_text(config, "config", rb_slice_text(options->config_text), error);
         if (err != RB_OK) {
             return err;
         }

@@ -60,9 +60,8 @@ static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_he
     }
     bytes = (bytes + 7) & ~(size_t)7;
     struct rb_mail *mail = shard->options.shared->mail;
-    uint8_t *out = bytes > UINT32_MAX
-                       ? NULL
-                       : rb_mail_record(mail, shard->index, to, (uint32_t)bytes);
+    uint8_t *out =
+        bytes > UINT32_MAX ? NULL : rb_mail_record(mail, shard->index, to, (uint32_t)bytes);
     if (!rb_mail_room(mail, shard->index, to, TIGHT_BLOCKS)) {
         shard->core.mail_tight = true;
     }
@@ -166,8 +165,8 @@ static bool take_mail(struct rb_shard *shard)
             continue;
         }
         struct rb_mail_block *block;
-        for (uint32_t i = 0; i < 4 * RB_MAIL_BLOCKS_MAX &&
-                             (block = rb_mail_take(mail, from, shard->index)) != NULL;
+        for (uint32_t i = 0;
+             i < 4 * RB_MAIL_BLOCKS_MAX && (block = rb_mail_take(mail, from, shard->index)) != NULL;
              i++) {
             for (uint32_t offset = 0; offset < block->len;) {
                 offset += step_record(shard, from, block->data + offset);
@@ -297,8 +296,7 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     for (uint32_t i = 0; i < count; i++) {
         step_event(shard, &events[i]);
     }
-    for (struct rb_timer *timer;
-         (timer = rb_wheel_expire(&core->wheel, core->now_ns)) != NULL;) {
+    for (struct rb_timer *timer; (timer = rb_wheel_expire(&core->wheel, core->now_ns)) != NULL;) {
         rb_conn_timer(core, timer);
         worked = true;
     }
@@ -365,7 +363,8 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     shard->accept_limit = (struct rb_log_limit){ .interval_ns = 5 * UINT64_C(1000000000) };
     struct rb_core *core = &shard->core;
     core->options = core_options(options);
-    core->peers = (struct rb_core_peers){ .msg = send_msg, .interest = send_interest, .ctx = shard };
+    core->peers =
+        (struct rb_core_peers){ .msg = send_msg, .interest = send_interest, .ctx = shard };
     core->transport = options->transport;
     core->env = options->env;
     core->log = options->shared->log;

@@ -29,7 +29,8 @@ struct rb_node_shared {
     _Atomic uint32_t port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */
-    _Atomic uint32_t stopping;  /* 1: close everything; set by any thread, then every shard is woken */
+    _Atomic uint32_t
+        stopping; /* 1: close everything; set by any thread, then every shard is woken */
 };
 
 struct rb_shard;

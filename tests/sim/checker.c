@@ -107,8 +107,8 @@ void sim_check_end(struct sim_session *s)
 static bool owed(const struct sim_session *s, const struct sim_subscription *sub,
                  const struct sim_publication *pub)
 {
-    return sub->established != 0 && sub->established < pub->stamp &&
-           wants(s, sub, pub->subject) && (s->echo || pub->publisher != s->index);
+    return sub->established != 0 && sub->established < pub->stamp && wants(s, sub, pub->subject) &&
+           (s->echo || pub->publisher != s->index);
 }
 
 static bool confirmed(const struct sim_world *w, const struct sim_publication *pub)
@@ -344,8 +344,7 @@ static void check_counters(struct sim_world *w, uint64_t local)
     }
     if (subs != believed || local != believed) {
         sim_fail(w, "%llu subscriptions counted, %llu listed, %llu in the clients",
-                 (unsigned long long)subs, (unsigned long long)local,
-                 (unsigned long long)believed);
+                 (unsigned long long)subs, (unsigned long long)local, (unsigned long long)believed);
     }
     if (in_msgs < confirmed_count || in_msgs > w->totals.publications + w->session_count) {
         sim_fail(w, "in_msgs %llu, published %llu, confirmed %llu", (unsigned long long)in_msgs,

@@ -271,9 +271,13 @@ struct sim_publication *sim_session_pub(struct sim_session *s, uint32_t subject,
     s->pubs[s->pub_count++] = w->pub_count;
     struct sim_publication *pub = &w->pubs[w->pub_count++];
     *pub = (struct sim_publication){
-        .publisher = s->index, .number = s->pub_count, .subject = subject,
-        .header_len = header_len, .body_len = body_len,
-        .reply = reply || body_len < 8, .stamp = ++w->stamp,
+        .publisher = s->index,
+        .number = s->pub_count,
+        .subject = subject,
+        .header_len = header_len,
+        .body_len = body_len,
+        .reply = reply || body_len < 8,
+        .stamp = ++w->stamp,
     };
     format_reply(pub, reply_text);
     if (header_len > 0) {
@@ -498,8 +502,8 @@ static void hear_no_responders(struct sim_session *s, const struct heard *heard)
         parse_identity(heard->subject, &publisher, &number) && publisher == s->index
             ? find_publication(w, publisher, number)
             : NULL;
-    if (pub == NULL || sub == NULL || !s->no_responders || !pub->reply ||
-        sub->queue != SIM_PLAIN || sub->ended_confirmed) {
+    if (pub == NULL || sub == NULL || !s->no_responders || !pub->reply || sub->queue != SIM_PLAIN ||
+        sub->ended_confirmed) {
         sim_fail(w, "c%u: 503 nobody asked for", s->index);
         return;
     }
@@ -512,8 +516,8 @@ static void hear_no_responders(struct sim_session *s, const struct heard *heard)
     size_t total = 32 + strlen(wanted);
     size_t len = (size_t)snprintf(expected, sizeof(expected), "HMSG %s %.*s %zu %zu\r\n", subject,
                                   RB_S_ARG(heard->sid), total, total);
-    size_t body = (size_t)snprintf(text, sizeof(text), "NATS/1.0 503\r\nNats-Subject: %s\r\n\r\n",
-                                   wanted);
+    size_t body =
+        (size_t)snprintf(text, sizeof(text), "NATS/1.0 503\r\nNats-Subject: %s\r\n\r\n", wanted);
     if (!rb_slice_equal(heard->line, rb_slice_of(expected, len)) ||
         !rb_slice_equal(heard->payload, rb_slice_of(text, body))) {
         sim_fail(w, "c%u: malformed 503 for %s", s->index, wanted);
@@ -573,13 +577,13 @@ static void check_delivery(struct sim_session *s, struct sim_subscription *sub,
         sim_fail(w, "c%u sid %u: got c%u #%u after its UNSUB was confirmed", s->index, sid,
                  pub->publisher, pub->number);
     } else if (sub->max_confirmed && sub->delivered >= sub->max) {
-        sim_fail(w, "c%u sid %u: delivery %u, more than max %u", s->index, sid,
-                 sub->delivered + 1, sub->max);
+        sim_fail(w, "c%u sid %u: delivery %u, more than max %u", s->index, sid, sub->delivered + 1,
+                 sub->max);
     } else if (!s->echo && pub->publisher == s->index) {
         sim_fail(w, "c%u sid %u: got its own #%u without echo", s->index, sid, pub->number);
     } else if (pub->number <= sub->last[pub->publisher] && sub->queue == SIM_PLAIN) {
-        sim_fail(w, "c%u sid %u: got c%u #%u after #%u", s->index, sid, pub->publisher,
-                 pub->number, sub->last[pub->publisher]);
+        sim_fail(w, "c%u sid %u: got c%u #%u after #%u", s->index, sid, pub->publisher, pub->number,
+                 sub->last[pub->publisher]);
     } else if (pub->refused_count > 0) {
         sim_fail(w, "c%u sid %u: got c%u #%u, which was refused", s->index, sid, pub->publisher,
                  pub->number);

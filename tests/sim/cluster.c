@@ -41,8 +41,11 @@ static bool start_shard(struct sim_world *w, uint32_t index)
         return false;
     }
     struct rb_shard_options options = {
-        .index = index, .shared = &w->shared, .env = &w->envs[index],
-        .transport = w->transports[index], .budget = budget,
+        .index = index,
+        .shared = &w->shared,
+        .env = &w->envs[index],
+        .transport = w->transports[index],
+        .budget = budget,
     };
     return rb_shard_create(&options, &w->shards[index]) == RB_OK;
 }
@@ -141,12 +144,12 @@ void sim_drain(struct sim_world *w)
 void sim_pass_time(struct sim_world *w, uint64_t ns)
 {
     uint64_t end = rb_sim_net_now(w->net) + ns, step = ns / 50 + 1;
-    uint32_t idle = 0;
+    uint32_t busy_rounds = 0;
     w->starved = UINT32_MAX; /* no thread sleeps for seconds */
     while (rb_sim_net_now(w->net) < end && !w->failed) {
-        if (!move_all(w) || ++idle > 20) {
+        if (!move_all(w) || ++busy_rounds > 10000) {
             rb_sim_net_advance(w->net, step);
-            idle = 0;
+            busy_rounds = 0;
         }
     }
 }

@@ -24,8 +24,8 @@ static void draw_config(struct sim_world *w)
     struct rb_config *config = &w->plan.config;
     rb_config_defaults(config);
     config->max_payload = PICK(w, 1024 * KIB, 1024 * KIB, 64 * KIB, 16 * KIB, 2 * KIB);
-    config->max_pending_bytes = PICK(w, 64 * 1024 * KIB, 64 * 1024 * KIB, 1024 * KIB, 256 * KIB,
-                                     64 * KIB);
+    config->max_pending_bytes =
+        PICK(w, 64 * 1024 * KIB, 64 * 1024 * KIB, 1024 * KIB, 256 * KIB, 64 * KIB);
     if (config->max_pending_bytes < config->max_payload) {
         config->max_payload = (uint32_t)config->max_pending_bytes;
     }
@@ -145,9 +145,10 @@ void sim_plan_draw(struct sim_world *w)
         plan->body_max = plan->body_max < bounds[i] ? plan->body_max : bounds[i];
     }
     draw_subjects(w);
-    sim_trace(w, "plan: shards=%u clients=%u actions=%u body=%u pending=%llu payload=%u "
-                 "ping=%llums deadline=%llums delay=%llu..%lluus split=%u short=%u reset=%u "
-                 "window=%u recv=%u",
+    sim_trace(w,
+              "plan: shards=%u clients=%u actions=%u body=%u pending=%llu payload=%u "
+              "ping=%llums deadline=%llums delay=%llu..%lluus split=%u short=%u reset=%u "
+              "window=%u recv=%u",
               plan->shard_count, plan->client_count, plan->action_count, plan->body_max,
               (unsigned long long)plan->config.max_pending_bytes, plan->config.max_payload,
               (unsigned long long)(plan->config.ping_interval_ns / MS),
@@ -206,10 +207,18 @@ static uint32_t draw_body_len(struct sim_world *w, const struct sim_session *s)
     uint32_t max = w->plan.body_max;
     uint32_t len = 0;
     switch (sim_below(w, 10)) {
-    case 0: len = sim_below(w, 8); break;
-    case 1: len = sim_below(w, max + 1); break;
-    case 2: len = sim_below(w, 4096); break;
-    default: len = 8 + sim_below(w, 200); break;
+    case 0:
+        len = sim_below(w, 8);
+        break;
+    case 1:
+        len = sim_below(w, max + 1);
+        break;
+    case 2:
+        len = sim_below(w, 4096);
+        break;
+    default:
+        len = 8 + sim_below(w, 200);
+        break;
     }
     len = len < max ? len : max;
     return s->connect_sent || len < RB_UNKNOWN_PAYLOAD_MAX ? len : 8;
@@ -322,10 +331,16 @@ static void run_some(struct sim_world *w)
 {
     for (uint32_t steps = sim_below(w, w->plan.steps_max); steps > 0 && !w->failed; steps--) {
         switch (sim_below(w, 6)) {
-        case 0: rb_sim_net_advance(w->net, 1 * MS); break;
-        case 1: sim_turn_all(w); break;
+        case 0:
+            rb_sim_net_advance(w->net, 1 * MS);
+            break;
+        case 1:
+            sim_turn_all(w);
+            break;
         case 2:
-        case 3: sim_turn(w, sim_below(w, w->plan.shard_count)); break;
+        case 3:
+            sim_turn(w, sim_below(w, w->plan.shard_count));
+            break;
         default: {
             struct sim_session *s = w->sessions[sim_below(w, w->session_count)];
             sim_session_read(s, 1 + sim_below(w, 16 * KIB));

@@ -50,7 +50,7 @@ struct sim_publication {
     uint32_t publisher, number; /* session index, 1.. */
     uint32_t subject, header_len, body_len;
     bool reply;
-    uint64_t stamp; /* not later than it was handed to the net */
+    uint64_t stamp;                          /* not later than it was handed to the net */
     uint32_t delivered_count, refused_count; /* MSGs anywhere; 503s */
     uint32_t queue_count[SIM_QUEUES];
 };
@@ -58,7 +58,7 @@ struct sim_publication {
 struct sim_subscription {
     uint32_t pattern, queue;
     uint32_t created_op, ended_op, max_op; /* of the session; 0: not yet */
-    uint64_t established; /* stamp of the PONG that followed; 0: not yet */
+    uint64_t established;                  /* stamp of the PONG that followed; 0: not yet */
     bool ended, ended_confirmed, max_confirmed;
     uint32_t max, delivered;
     uint32_t *last; /* [publisher]: the greatest number that came */
@@ -83,7 +83,7 @@ struct sim_session {
     uint32_t protocol;
     const char *sid_prefix;
     uint64_t stalled_ns, stall_longest_ns;
-    bool dying;             /* did something that must end the connection */
+    bool dying; /* did something that must end the connection */
     uint64_t dying_ns;
     const char *last_words; /* the -ERR it should hear; NULL: silence */
     bool heard_last_words, heard_stale, heard_info, info_due, ponged;

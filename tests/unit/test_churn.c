@@ -128,10 +128,11 @@ static void *churn(void *arg)
     self->broken = in == NULL;
     for (uint32_t round = 0; atomic_load(self->done) < PUBLISHERS && !self->broken; round++) {
         char text[1024];
-        int len = snprintf(text, sizeof(text),
-                           "SUB other.%u.%u 1\r\nSUB work.* pool 2\r\nSUB other.*.%u 3\r\n"
-                           "SUB other.> q%u 4\r\nUNSUB 1\r\nUNSUB 2\r\nUNSUB 3\r\nUNSUB 4\r\nPING\r\n",
-                           self->index, round, round, round % 5);
+        int len =
+            snprintf(text, sizeof(text),
+                     "SUB other.%u.%u 1\r\nSUB work.* pool 2\r\nSUB other.*.%u 3\r\n"
+                     "SUB other.> q%u 4\r\nUNSUB 1\r\nUNSUB 2\r\nUNSUB 3\r\nUNSUB 4\r\nPING\r\n",
+                     self->index, round, round, round % 5);
         self->broken = !say(fileno(in), text, (size_t)len) || !await_pong(in);
     }
     if (in != NULL) {

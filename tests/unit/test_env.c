@@ -54,7 +54,10 @@ static void system_envs_differ(void **state)
 /* Published outputs for state { 1, 2, 3, 4 }: the generator must be the one it claims to be. */
 static void generator_is_xoshiro256starstar(void **state)
 {
-    static const uint64_t expected[] = { 11520, 0, 1509978240, UINT64_C(1215971899390074240),
+    static const uint64_t expected[] = { 11520,
+                                         0,
+                                         1509978240,
+                                         UINT64_C(1215971899390074240),
                                          UINT64_C(1216172134540287360),
                                          UINT64_C(607988272756665600) };
     struct rb_env env = { .random_state = { 1, 2, 3, 4 } };

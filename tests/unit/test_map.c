@@ -236,23 +236,19 @@ static void map_agrees_with_a_plain_array(void **state)
 {
     for (uint64_t seed = 1; seed <= 4; seed++) {
         random_steps(seed, UINT64_MAX, 0);
-        random_steps(seed, 0x3f, 0);                    /* 64 homes, one tag */
+        random_steps(seed, 0x3f, 0);                            /* 64 homes, one tag */
         random_steps(seed, UINT64_C(0xffff) << 48, 0x7fffffff); /* one home, the last slot */
-        random_steps(seed, 0x7, 0xfffffff8);            /* homes around the end of the table */
+        random_steps(seed, 0x7, 0xfffffff8); /* homes around the end of the table */
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_map_has_nothing),
-        cmocka_unit_test(keys_tell_equal_hashes_apart),
-        cmocka_unit_test(extreme_hashes_are_found),
-        cmocka_unit_test(limit_is_a_number_of_items),
-        cmocka_unit_test(budget_refuses_growth),
-        cmocka_unit_test(table_grows_and_shrinks),
-        cmocka_unit_test(shrinking_may_fail),
-        cmocka_unit_test(map_agrees_with_a_plain_array),
+        cmocka_unit_test(empty_map_has_nothing),    cmocka_unit_test(keys_tell_equal_hashes_apart),
+        cmocka_unit_test(extreme_hashes_are_found), cmocka_unit_test(limit_is_a_number_of_items),
+        cmocka_unit_test(budget_refuses_growth),    cmocka_unit_test(table_grows_and_shrinks),
+        cmocka_unit_test(shrinking_may_fail),       cmocka_unit_test(map_agrees_with_a_plain_array),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -274,8 +274,9 @@ static void bufs_come_in_classes(void **state)
     static const struct {
         uint32_t wanted, cap, class_index;
     } cases[] = {
-        { 0, 1024, 0 },      { 1024, 1024, 0 },   { 1025, 4096, 1 },
-        { 4096, 4096, 1 },   { 4097, 32768, 2 },  { 32769, 131072, 3 },
+        { 0, 1024, 0 },        { 1024, 1024, 0 },
+        { 1025, 4096, 1 },     { 4096, 4096, 1 },
+        { 4097, 32768, 2 },    { 32769, 131072, 3 },
         { 131072, 131072, 3 }, { 131073, 131073, RB_BUF_CLASSES },
     };
     struct rb_budget budget = { .limit_bytes = 0 };

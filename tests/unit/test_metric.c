@@ -58,8 +58,8 @@ static void quantiles_bound_the_ranked_value(void **state)
     static const struct {
         double quantile;
         uint64_t value;
-    } cases[] = { { 0, 1 },        { 0.001, 1 },    { 0.0011, 2 },  { 0.005, 5 }, { 0.5, 500 },
-                  { 0.99, 990 },   { 0.999, 999 },  { 1, 1000 },    { 2, 1000 },  { -1, 1 } };
+    } cases[] = { { 0, 1 },      { 0.001, 1 },   { 0.0011, 2 }, { 0.005, 5 }, { 0.5, 500 },
+                  { 0.99, 990 }, { 0.999, 999 }, { 1, 1000 },   { 2, 1000 },  { -1, 1 } };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint64_t bound = rb_histogram_bound(rb_histogram_index(cases[i].value));
         assert_int_equal(rb_histogram_quantile(&histogram, cases[i].quantile), bound);

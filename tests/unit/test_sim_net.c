@@ -541,17 +541,21 @@ static void stream_poll(struct streams *s)
 
 static uint64_t run_streams(uint64_t seed)
 {
-    struct rb_sim_net_options options = {
-        .seed = seed, .delay_max_ns = seed % 3 * MS, .split_permille = 400,
-        .short_write_permille = 400, .window_bytes = 500, .recv_bytes_max = 333
-    };
+    struct rb_sim_net_options options = { .seed = seed,
+                                          .delay_max_ns = seed % 3 * MS,
+                                          .split_permille = 400,
+                                          .short_write_permille = 400,
+                                          .window_bytes = 500,
+                                          .recv_bytes_max = 333 };
     struct streams s = { .f = open_net(&options, 1) };
     rb_env_seed(&s.draw, seed);
     s.peer = dial(s.f, &s.conn);
     s.f->seen.count = 0;
     for (int i = 0; i < 600; i++) {
         switch (rb_env_below(&s.draw, 6)) {
-        case 0: stream_send(&s); break;
+        case 0:
+            stream_send(&s);
+            break;
         case 1: {
             size_t len = 1 + rb_env_below(&s.draw, 900);
             uint8_t *bytes = make_bytes(&s.peer_byte, len);
@@ -560,10 +564,18 @@ static uint64_t run_streams(uint64_t seed)
             s.peer_sent_len += len;
             break;
         }
-        case 2: stream_hear(&s); break;
-        case 3: rb_sim_net_advance(s.f->net, MS); break;
-        case 4: rb_transport_credit(s.f->t[0], s.conn, rb_env_below(&s.draw, 2)); break;
-        default: stream_poll(&s); break;
+        case 2:
+            stream_hear(&s);
+            break;
+        case 3:
+            rb_sim_net_advance(s.f->net, MS);
+            break;
+        case 4:
+            rb_transport_credit(s.f->t[0], s.conn, rb_env_below(&s.draw, 2));
+            break;
+        default:
+            stream_poll(&s);
+            break;
         }
     }
     rb_transport_credit(s.f->t[0], s.conn, true);

@@ -158,11 +158,11 @@ static void quoting_escapes_like_go(void **state)
 static void quoting_escapes_what_is_no_character(void **state)
 {
     assert_quoted(RB_S("\xff\x80"), "\\xff\\x80");
-    assert_quoted(RB_S("\xc0\xaf"), "\\xc0\\xaf");                     /* overlong '/' */
-    assert_quoted(RB_S("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");            /* overlong */
-    assert_quoted(RB_S("\xed\xa0\x80"), "\\xed\\xa0\\x80");            /* surrogate */
-    assert_quoted(RB_S("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");   /* above U+10FFFF */
-    assert_quoted(RB_S("\xe2\x82"), "\\xe2\\x82");                     /* cut off */
+    assert_quoted(RB_S("\xc0\xaf"), "\\xc0\\xaf");                   /* overlong '/' */
+    assert_quoted(RB_S("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");          /* overlong */
+    assert_quoted(RB_S("\xed\xa0\x80"), "\\xed\\xa0\\x80");          /* surrogate */
+    assert_quoted(RB_S("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80"); /* above U+10FFFF */
+    assert_quoted(RB_S("\xe2\x82"), "\\xe2\\x82");                   /* cut off */
     assert_quoted(RB_S("\xe2\x82x"), "\\xe2\\x82x");
 }
 

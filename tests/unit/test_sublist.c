@@ -97,8 +97,8 @@ static struct model *open_model(uint64_t seed)
     assert_true(m->pattern_count <= PATTERNS_MAX && m->literal_count <= LITERALS_MAX);
     for (uint32_t p = 0; p < m->pattern_count; p++) {
         for (uint32_t l = 0; l < m->literal_count; l++) {
-            m->matches[p][l] = rb_subject_match(rb_slice_text(m->patterns[p]),
-                                                rb_slice_text(m->literals[l]));
+            m->matches[p][l] =
+                rb_subject_match(rb_slice_text(m->patterns[p]), rb_slice_text(m->literals[l]));
         }
     }
     assert_int_equal(rb_sublist_create(&m->budget, SHARDS, &m->list), RB_OK);
@@ -465,8 +465,8 @@ static void flicker(struct small *s, const char *subject)
 {
     struct rb_sub_ref ref;
     struct rb_interest_change change;
-    assert_int_equal(
-        rb_sublist_add(s->list, rb_slice_text(subject), RB_S(""), &ref, &change), RB_OK);
+    assert_int_equal(rb_sublist_add(s->list, rb_slice_text(subject), RB_S(""), &ref, &change),
+                     RB_OK);
     rb_sublist_remove(s->list, &ref, &change);
 }
 
@@ -496,12 +496,10 @@ static void cache_forgets_what_changed_only(void **state)
         flicker(&s, near[i]);
         assert_false(hits(&s, "orders.eu.new")); /* known to be hot: it comes back at once */
         assert_true(hits(&s, "orders.eu.new"));
-        assert_int_equal(
-            rb_sublist_remote(s.list, rb_slice_text(near[i]), RB_S(""), 1, 1), RB_OK);
+        assert_int_equal(rb_sublist_remote(s.list, rb_slice_text(near[i]), RB_S(""), 1, 1), RB_OK);
         assert_false(hits(&s, "orders.eu.new"));
         assert_int_equal(rb_sublist_match(s.list, RB_S("orders.eu.new"))->remote_plain, 2);
-        assert_int_equal(
-            rb_sublist_remote(s.list, rb_slice_text(near[i]), RB_S(""), 1, 0), RB_OK);
+        assert_int_equal(rb_sublist_remote(s.list, rb_slice_text(near[i]), RB_S(""), 1, 0), RB_OK);
         assert_int_equal(rb_sublist_match(s.list, RB_S("orders.eu.new"))->remote_plain, 0);
     }
     close_small(&s);
@@ -641,8 +639,8 @@ static uint32_t squeeze(struct model *m, bool remote, uint32_t pattern, uint32_t
     uint32_t refused = 0;
     for (uint64_t room = 0;; room += 16) {
         m->budget.limit_bytes = m->budget.used_bytes + room;
-        enum rb_err err = remote ? set_remote(m, pattern, queue, weight % SHARDS, weight) :
-                                   add_sub(m, pattern, queue);
+        enum rb_err err = remote ? set_remote(m, pattern, queue, weight % SHARDS, weight)
+                                 : add_sub(m, pattern, queue);
         if (err == RB_OK) {
             break;
         }
@@ -763,8 +761,8 @@ static void literal_is_small(void **state)
             snprintf(text, sizeof(text), "device.%06u.state", i);
             struct rb_slice subject = rb_slice_text(text);
             subject_bytes += subject.len;
-            assert_int_equal(remote ? rb_sublist_remote(s.list, subject, RB_S(""), 1, 1) :
-                                      rb_sublist_add(s.list, subject, RB_S(""), &refs[i], &change),
+            assert_int_equal(remote ? rb_sublist_remote(s.list, subject, RB_S(""), 1, 1)
+                                    : rb_sublist_add(s.list, subject, RB_S(""), &refs[i], &change),
                              RB_OK);
         }
         uint64_t used = s.budget.used_bytes - base - subject_bytes;

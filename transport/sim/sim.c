@@ -838,8 +838,8 @@ static bool conn_ready(const struct sim_conn *conn, uint64_t now_ns)
     if (!conn->announced) {
         return conn->side == 1 || conn->cable->accept_ns == NEVER;
     }
-    if (conn->send.active && (!conn->send.submitted ||
-                              (conn->send.done && conn->send.done_ns <= now_ns))) {
+    if (conn->send.active &&
+        (!conn->send.submitted || (conn->send.done && conn->send.done_ns <= now_ns))) {
         return true;
     }
     if (conn->failed) {

@@ -10,11 +10,11 @@
 struct rb_sim_net_options {
     uint64_t seed;
     uint64_t delay_min_ns, delay_max_ns; /* each direction, in order per connection */
-    uint32_t split_permille;             /* a delivery is cut at a random byte, the rest follows later */
-    uint32_t short_write_permille;       /* the network takes part of a send; SENT waits for the rest */
-    uint32_t reset_permille;             /* per delivery: the connection breaks */
-    uint32_t window_bytes;               /* bytes in flight plus unread per direction; a send waits beyond it */
-    uint32_t recv_bytes_max;             /* longest RECEIVED slice */
+    uint32_t split_permille;       /* a delivery is cut at a random byte, the rest follows later */
+    uint32_t short_write_permille; /* the network takes part of a send; SENT waits for the rest */
+    uint32_t reset_permille;       /* per delivery: the connection breaks */
+    uint32_t window_bytes;   /* bytes in flight plus unread per direction; a send waits beyond it */
+    uint32_t recv_bytes_max; /* longest RECEIVED slice */
 };
 
 struct rb_sim_net;
@@ -37,8 +37,8 @@ struct rb_addr rb_sim_addr(uint32_t node, uint16_t port);
  *  round-robin among the transports of the same node. wake() is recorded, see rb_sim_transport_woken.
  *  One batch of poll() may hold several RECEIVED of a connection; those after a close() of it are already on their way
  *  and the owner ignores them. ACCEPTED and CONNECTED are the only event of their connection in a batch. */
-RB_MUST_CHECK enum rb_err rb_sim_transport_create(struct rb_sim_net *net, uint32_t node, uint32_t index,
-                                                  struct rb_budget *budget,
+RB_MUST_CHECK enum rb_err rb_sim_transport_create(struct rb_sim_net *net, uint32_t node,
+                                                  uint32_t index, struct rb_budget *budget,
                                                   struct rb_transport **ret_transport);
 /** True once after a wake() aimed at it. */
 bool rb_sim_transport_woken(struct rb_transport *t);

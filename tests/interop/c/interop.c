@@ -159,21 +159,21 @@ static bool start_server(int port)
 /* The first thing that went wrong in a test; later ones are consequences. */
 static _Thread_local char why[256];
 
-#define TRY(call)                                                                      \
-    do {                                                                               \
-        natsStatus try_status = (call);                                                \
-        if (try_status != NATS_OK) {                                                   \
-            snprintf(why, sizeof(why), "%s: %s", #call, natsStatus_GetText(try_status)); \
-            goto done;                                                                 \
-        }                                                                              \
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        natsStatus try_status = (call);                                                            \
+        if (try_status != NATS_OK) {                                                               \
+            snprintf(why, sizeof(why), "%s: %s", #call, natsStatus_GetText(try_status));           \
+            goto done;                                                                             \
+        }                                                                                          \
     } while (0)
 
-#define EXPECT(condition)                                              \
-    do {                                                               \
-        if (!(condition)) {                                            \
-            snprintf(why, sizeof(why), "line %d: %s", __LINE__, #condition); \
-            goto done;                                                 \
-        }                                                              \
+#define EXPECT(condition)                                                                          \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            snprintf(why, sizeof(why), "line %d: %s", __LINE__, #condition);                       \
+            goto done;                                                                             \
+        }                                                                                          \
     } while (0)
 
 static const char *verdict(void)
@@ -418,8 +418,8 @@ static const char *test_wildcards(void)
     natsSubscription *one = NULL, *rest = NULL, *exact = NULL;
     struct counter one_count = { 0 }, rest_count = { 0 }, exact_count = { 0 }, end_count = { 0 };
     natsSubscription *end = NULL;
-    static const char *const subjects[] = { "wild", "wild.a", "wild.b", "wild.a.b", "wild.a.b.c",
-                                            "other.a", "wildx.a" };
+    static const char *const subjects[] = { "wild",       "wild.a",  "wild.b", "wild.a.b",
+                                            "wild.a.b.c", "other.a", "wildx.a" };
     TRY(natsConnection_ConnectTo(&conn, url()));
     TRY(natsConnection_Subscribe(&one, conn, "wild.*", count_message, &one_count));
     TRY(natsConnection_Subscribe(&rest, conn, "wild.>", count_message, &rest_count));
