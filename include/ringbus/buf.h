@@ -54,3 +54,12 @@ static inline void rb_buf_release(struct rb_buf *buf)
         rb_buf_free(buf);
     }
 }
+
+/**
+ * Takes a block out of its pool, to be handed to another thread; nobody else may hold it. It is then
+ * adopted by that thread's pool, or freed with rb_buf_free_exported.
+ */
+void rb_buf_export(struct rb_buf *buf);
+/** Makes an exported block one of `pool`'s, counted even beyond the budget: the memory is there. */
+void rb_buf_adopt(struct rb_bufpool *pool, struct rb_buf *buf);
+void rb_buf_free_exported(struct rb_buf *buf);

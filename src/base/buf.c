@@ -136,3 +136,30 @@ void rb_buf_free(struct rb_buf *buf)
     pool->free_count[class_index]++;
     rb_mem_poison(buf->data, buf->cap);
 }
+
+void rb_buf_export(struct rb_buf *buf)
+{
+    struct rb_bufpool *pool = buf->pool;
+    rb_assert(buf->ref_count == 1 && pool->used_count > 0);
+    pool->used_count--;
+    pool->used_bytes -= buf->cap;
+    rb_budget_give(pool->budget, block_bytes(buf->cap));
+    buf->pool = NULL;
+}
+
+void rb_buf_adopt(struct rb_bufpool *pool, struct rb_buf *buf)
+{
+    rb_assert(buf->pool == NULL && buf->ref_count == 1);
+    if (pool->budget != NULL) {
+        pool->budget->used_bytes += block_bytes(buf->cap); /* it is here, whatever the limit says */
+    }
+    pool->used_count++;
+    pool->used_bytes += buf->cap;
+    buf->pool = pool;
+}
+
+void rb_buf_free_exported(struct rb_buf *buf)
+{
+    rb_assert(buf->pool == NULL);
+    free(buf);
+}

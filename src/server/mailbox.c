@@ -43,13 +43,34 @@ enum rb_err rb_mail_init(struct rb_mail *mail, uint32_t shard_count)
     return RB_OK;
 }
 
+struct rb_buf *rb_mail_detach(struct rb_mail_block *block)
+{
+    struct rb_buf *buf = block->attached;
+    if (buf != NULL) {
+        block->attached = buf->next;
+        buf->next = NULL;
+    }
+    return buf;
+}
+
+static void free_block(struct rb_mail_block *block)
+{
+    if (block == NULL) {
+        return;
+    }
+    for (struct rb_buf *buf; (buf = rb_mail_detach(block)) != NULL;) {
+        rb_buf_free_exported(buf);
+    }
+    free(block);
+}
+
 static void free_ring(struct rb_spsc *ring)
 {
     if (ring->items == NULL) {
         return;
     }
     for (void *block; (block = rb_spsc_pop(ring)) != NULL;) {
-        free(block);
+        free_block(block);
     }
     rb_spsc_deinit(ring);
 }
@@ -60,7 +81,7 @@ void rb_mail_deinit(struct rb_mail *mail)
         struct rb_mail_pair *pair = &mail->pairs[i];
         free_ring(&pair->mail);
         free_ring(&pair->back);
-        free(pair->current);
+        free_block(pair->current);
         for (uint32_t k = 0; k < pair->spare_count; k++) {
             free(pair->spare[k]);
         }
@@ -107,7 +128,8 @@ uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32
 {
     struct rb_mail_pair *pair = pair_of(mail, from, to);
     struct rb_mail_block *block = pair->current;
-    if (block != NULL && block->cap - block->len < len) {
+    if (block != NULL &&
+        (block->cap - block->len < len || block->attached_bytes >= RB_MAIL_ATTACHED_MAX)) {
         if (!hand_over(pair)) {
             return NULL;
         }
@@ -129,11 +151,26 @@ uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32
             block->cap = cap;
         }
         block->len = 0;
+        block->attached_bytes = 0;
+        block->attached = block->attached_tail = NULL;
         pair->current = block;
     }
     uint8_t *out = block->data + block->len;
     block->len += len;
     return out;
+}
+
+void rb_mail_attach(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_buf *buf)
+{
+    struct rb_mail_block *block = pair_of(mail, from, to)->current;
+    buf->next = NULL;
+    if (block->attached == NULL) {
+        block->attached = buf;
+    } else {
+        block->attached_tail->next = buf;
+    }
+    block->attached_tail = buf;
+    block->attached_bytes += buf->cap;
 }
 
 /* True when the shard slept; it is awake for everybody else from now on. */
@@ -159,6 +196,7 @@ struct rb_mail_block *rb_mail_take(struct rb_mail *mail, uint32_t from, uint32_t
 
 bool rb_mail_return(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_mail_block *block)
 {
+    rb_assert(block->attached == NULL);
     bool pushed = rb_spsc_push(&pair_of(mail, from, to)->back, block);
     rb_assert(pushed); /* as many places as blocks can be out */
     struct rb_mail_bell *bell = &mail->bells[from];

@@ -8,6 +8,7 @@
  *    stops reading the sockets that feed it.
  * 2. A record never spans blocks; one larger than a block gets a block of its own size.
  * 3. Blocks belong to the producer; the consumer only reads and returns.
+ * 4. Large payloads are not copied into blocks: an exported rb_buf is attached and changes its owner.
  */
 #pragma once
 
@@ -17,13 +18,19 @@
 
 #include "base/spsc.h"
 #include "ringbus/bounds.h"
+#include "ringbus/buf.h"
 #include "ringbus/mem.h"
 #include "ringbus/slice.h"
 
 struct rb_mail_block {
     uint32_t cap, len;
+    uint64_t attached_bytes;
+    struct rb_buf *attached, *attached_tail; /* exported blocks that records speak of, in order */
     uint8_t data[];
 };
+
+/* A block with so many bytes attached is full, so that what is under way stays bounded. */
+#define RB_MAIL_ATTACHED_MAX (256 * 1024)
 
 #define RB_MAIL_SPARES 4
 
@@ -58,6 +65,10 @@ bool rb_mail_room(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t blo
  * NULL when memory is refused or four times the agreed number of blocks is out.
  */
 uint8_t *rb_mail_record(struct rb_mail *mail, uint32_t from, uint32_t to, uint32_t len);
+/** Producer: `buf` (exported) goes with the record just made; the consumer or the mail owns it now. */
+void rb_mail_attach(struct rb_mail *mail, uint32_t from, uint32_t to, struct rb_buf *buf);
+/** Consumer: the next attached block, exported; NULL when there is none. */
+struct rb_buf *rb_mail_detach(struct rb_mail_block *block);
 /** Producer, end of turn: hands the current block over. True when the consumer slept and must be woken. */
 bool rb_mail_publish(struct rb_mail *mail, uint32_t from, uint32_t to);
 /** Consumer: next block from `from`, NULL when none. Give it back with rb_mail_return. */

@@ -18,6 +18,7 @@
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
 #define QUEUES_MAX 256
+#define ATTACH_BYTES 16384 /* payloads from here on change their owner instead of being copied twice */
 
 enum { MAIL_MSG = 1, MAIL_INTEREST = 2 };
 
@@ -28,7 +29,7 @@ struct mail_head {
     uint16_t queue_count;
     uint32_t subject_len, reply_len, header_len, payload_len;
     uint32_t weight;
-    uint32_t pad;
+    uint32_t attached; /* the payload is the block's next attached one */
     uint64_t silent_cid;
 };
 
@@ -54,7 +55,8 @@ static uint8_t *put(uint8_t *at, struct rb_slice s)
 static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_head *head,
                              const struct rb_slice *queues)
 {
-    size_t bytes = sizeof(*head) + head->subject_len + head->reply_len + head->payload_len;
+    size_t bytes = sizeof(*head) + head->subject_len + head->reply_len +
+                   (head->attached != 0 ? 0 : head->payload_len);
     for (uint32_t i = 0; i < head->queue_count; i++) {
         bytes += sizeof(uint16_t) + queues[i].len;
     }
@@ -80,6 +82,21 @@ static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_he
     return at;
 }
 
+/* An exported copy of a large payload; NULL for a small one, or when memory is refused. */
+static struct rb_buf *copy_large(struct rb_shard *shard, struct rb_slice payload)
+{
+    if (payload.len < ATTACH_BYTES) {
+        return NULL;
+    }
+    struct rb_buf *buf = rb_buf_acquire(&shard->core.bufs, (uint32_t)payload.len);
+    if (buf != NULL) {
+        memcpy(buf->data, payload.ptr, payload.len);
+        buf->len = (uint32_t)payload.len;
+        rb_buf_export(buf);
+    }
+    return buf;
+}
+
 static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
                      const struct rb_slice *queues, uint32_t queue_count)
 {
@@ -92,12 +109,22 @@ static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
                               .header_len = msg->header_len,
                               .silent_cid = msg->silent_cid,
                               .payload_len = (uint32_t)msg->payload.len };
+    struct rb_buf *large = copy_large(shard, msg->payload);
+    head.attached = large != NULL;
     uint8_t *at = begin_record(shard, to, &head, queues);
     if (at == NULL) {
         rb_counter_add(&shard->core.stats.mail_dropped, 1);
+        if (large != NULL) {
+            rb_buf_free_exported(large);
+        }
         return;
     }
-    (void)put(put(put(at, msg->subject), msg->reply), msg->payload);
+    at = put(put(at, msg->subject), msg->reply);
+    if (large != NULL) {
+        rb_mail_attach(shard->options.shared->mail, shard->index, to, large);
+    } else {
+        (void)put(at, msg->payload);
+    }
 }
 
 static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice queue,
@@ -120,7 +147,8 @@ static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice qu
 
 /* Mail in */
 
-static uint32_t step_record(struct rb_shard *shard, uint32_t from, const uint8_t *at)
+static uint32_t step_record(struct rb_shard *shard, uint32_t from, struct rb_mail_block *block,
+                            const uint8_t *at)
 {
     struct mail_head head;
     memcpy(&head, at, sizeof(head));
@@ -152,7 +180,15 @@ static uint32_t step_record(struct rb_shard *shard, uint32_t from, const uint8_t
                           .header_len = head.header_len,
                           .silent_cid = head.silent_cid,
                           .hop_count = head.hop_count };
+    if (head.attached != 0) {
+        msg.buf = rb_mail_detach(block);
+        rb_buf_adopt(&shard->core.bufs, msg.buf);
+        msg.payload = rb_slice_of(msg.buf->data, msg.buf->len);
+    }
     rb_deliver_mail(&shard->core, &msg, queues, head.queue_count);
+    if (msg.buf != NULL) {
+        rb_buf_release(msg.buf);
+    }
     return head.bytes;
 }
 
@@ -169,7 +205,7 @@ static bool take_mail(struct rb_shard *shard)
              i < 4 * RB_MAIL_BLOCKS_MAX && (block = rb_mail_take(mail, from, shard->index)) != NULL;
              i++) {
             for (uint32_t offset = 0; offset < block->len;) {
-                offset += step_record(shard, from, block->data + offset);
+                offset += step_record(shard, from, block, block->data + offset);
             }
             if (rb_mail_return(mail, from, shard->index, block)) {
                 rb_transport_wake(shard->core.transport, from);

@@ -73,7 +73,10 @@ void sim_check_end(struct sim_session *s)
     if (!s->connect_sent && limit > RB_UNKNOWN_PENDING_MAX) {
         limit = RB_UNKNOWN_PENDING_MAX;
     }
-    bool over = bytes_owed(s) > limit || s->stall_longest_ns >= config->write_deadline_ns / 2;
+    uint64_t owed_bytes = bytes_owed(s);
+    uint64_t needed_ns = s->stall_longest_ns + /* a window goes with each delay */
+                         owed_bytes / w->plan.net.window_bytes * 2 * w->plan.net.delay_max_ns;
+    bool over = owed_bytes > limit || needed_ns >= config->write_deadline_ns / 2;
     if (w->stopping || w->failed) {
         return;
     }
