@@ -5,14 +5,73 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "auth/policy.h"
 #include "ringbus/errors.h"
 #include "ringbus/slice.h"
 
 #define RB_CONFIG_TEXT_MAX 256
 #define RB_CONFIG_ERROR_MAX 1024
 
-/** Everything a node needs to know. Plain values: copy freely. Times in ns, sizes in bytes. */
+/** A `tls {}` block. Strings are NUL-terminated, in the policy's arena; NULL: not given. */
+struct rb_tls_config {
+    bool set; /* the block (or a -tls flag) is there */
+    const char *cert_file, *key_file, *ca_file, *min_version;
+    struct rb_cert_pair {
+        const char *cert_file, *key_file;
+    } *certs;
+    const char **ciphers, **curves, **pinned; /* pinned: lower-case hex */
+    uint32_t cert_count, cipher_count, curve_count, pinned_count;
+    bool verify, map;      /* verify_and_map sets both */
+    int64_t timeout_ns;    /* 2 s */
+    bool handshake_first;
+    int64_t handshake_first_fallback_ns; /* > 0: "auto" (50 ms) or the duration given; 0: always first */
+    int64_t connection_rate_limit;       /* per second; 0: none */
+};
+
+struct rb_text_pair {
+    const char *key, *value;
+};
+
+/** What has no fixed size. Lies in the policy's arena and lives as long. */
+struct rb_config_lists {
+    struct rb_tls_config tls, websocket_tls;
+    const char **tags;
+    struct rb_text_pair *metadata;
+    uint32_t tag_count, metadata_count;
+    /* websocket block */
+    const char **ws_origins;
+    struct rb_text_pair *ws_headers;
+    uint32_t ws_origin_count, ws_header_count;
+    const char *ws_jwt_cookie, *ws_user_cookie, *ws_pass_cookie, *ws_token_cookie;
+};
+
+/**
+ * Everything a node needs to know. Times in ns, sizes in bytes. Copy with rb_config_copy: it holds a count on `policy`.
+ * `policy` and `lists` are NULL until rb_config_seal.
+ */
 struct rb_config {
+    const struct rb_policy *policy; /* accounts, users, permissions, single user or token, no_auth_user */
+    const struct rb_config_lists *lists;
+    bool trace_verbose, trace_headers;
+    int64_t log_size_limit, log_max_num; /* 0: no rotation; 0: keep all */
+    bool syslog;
+    char remote_syslog[RB_CONFIG_TEXT_MAX];
+    char ports_file_dir[RB_CONFIG_TEXT_MAX * 4];
+    char unix_socket[RB_CONFIG_TEXT_MAX]; /* ringbus only: a Unix-domain listener for clients; empty: none */
+    char http_host[RB_CONFIG_TEXT_MAX];   /* what was asked for; the monitor binds loopback whatever it says */
+    int32_t http_port, https_port;        /* 0: off; -1: any free one */
+    char http_base_path[RB_CONFIG_TEXT_MAX]; /* "/" or "/base" */
+    uint32_t max_closed_clients;          /* 10000 */
+    uint64_t lame_duck_duration_ns, lame_duck_grace_ns; /* 2 m, 10 s */
+    bool proxy_protocol, allow_non_tls;
+    bool no_fast_producer_stall;
+    bool no_system_account;
+    /* websocket block: port 0: off (without the block); -1: any free one */
+    bool ws_set, ws_no_tls, ws_same_origin, ws_compression;
+    int32_t ws_port;
+    char ws_host[RB_CONFIG_TEXT_MAX], ws_advertise[RB_CONFIG_TEXT_MAX];
+    uint64_t ws_handshake_timeout_ns; /* 2 s */
+    uint64_t ws_ping_interval_ns;     /* 0: as clients */
     char host[RB_CONFIG_TEXT_MAX];
     int32_t port;                              /* -1: any free one */
     char server_name[RB_CONFIG_TEXT_MAX];      /* empty: the server id */
@@ -40,8 +99,17 @@ struct rb_config {
     uint64_t memory_budget_bytes; /* of the whole server; 0: 3/4 of the machine's memory */
 };
 
-/** nats-server's defaults. */
+/** nats-server's defaults; `policy` NULL. */
 void rb_config_defaults(struct rb_config *config);
+/**
+ * Turns what was read (file, flags) into `policy` and `lists`; called by the loaders and by rb_args_parse at their end,
+ * and to be called once after defaults when there is neither.
+ */
+RB_MUST_CHECK enum rb_err rb_config_seal(struct rb_config *config, char error[RB_CONFIG_ERROR_MAX]);
+/** *to becomes a copy with a count of its own. */
+void rb_config_copy(struct rb_config *to, const struct rb_config *from);
+/** Gives the policy's count back; the struct may be zeroed or reused afterwards. */
+void rb_config_deinit(struct rb_config *config);
 
 /**
  * Reads a configuration text over *config. `path` names it in errors ("path:line:column: message") and is the base of
