@@ -13,27 +13,9 @@
 
 #include <jansson.h>
 
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#include "proto/json.h"
 
-/* Length of the UTF-8 character at `at`; 0 when these bytes are none (overlong, surrogate, cut). */
-static size_t char_len(const uint8_t *at, size_t left)
-{
-    uint8_t c = at[0];
-    size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    if (len > left) {
-        return 0;
-    }
-    for (size_t i = 1; i < len; i++) {
-        if ((at[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((c == 0xe0 && at[1] < 0xa0) || (c == 0xed && at[1] >= 0xa0) ||
-        (c == 0xf0 && at[1] < 0x90) || (c == 0xf4 && at[1] >= 0x90)) {
-        return 0;
-    }
-    return len;
-}
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 /* ---- reading CONNECT ------------------------------------------------------------------------ */
 
@@ -90,7 +72,7 @@ static size_t clean_piece(const uint8_t *at, size_t left, struct rb_writer *out)
             take = 1; /* jansson refuses the escape; do not split the character */
         }
     } else {
-        take = char_len(at, left);
+        take = rb_utf8_len(at, left);
         if (take == 0) {
             rb_write_slice(out, RB_S(REPLACEMENT));
             return 1;
@@ -331,106 +313,10 @@ void rb_connect_doc_free(struct rb_connect_doc *doc)
 
 /* ---- writing INFO --------------------------------------------------------------------------- */
 
-static void write_unicode(struct rb_writer *out, uint32_t code)
-{
-    static const char digits[] = "0123456789abcdef";
-    rb_write_slice(out, RB_S("\\u"));
-    for (int shift = 12; shift >= 0; shift -= 4) {
-        rb_write_u8(out, (uint8_t)digits[(code >> shift) & 15]);
-    }
-}
-
-static void write_ascii(struct rb_writer *out, uint8_t c)
-{
-    switch (c) {
-    case '"':
-        rb_write_slice(out, RB_S("\\\""));
-        break;
-    case '\\':
-        rb_write_slice(out, RB_S("\\\\"));
-        break;
-    case '\b':
-        rb_write_slice(out, RB_S("\\b"));
-        break;
-    case '\f':
-        rb_write_slice(out, RB_S("\\f"));
-        break;
-    case '\n':
-        rb_write_slice(out, RB_S("\\n"));
-        break;
-    case '\r':
-        rb_write_slice(out, RB_S("\\r"));
-        break;
-    case '\t':
-        rb_write_slice(out, RB_S("\\t"));
-        break;
-    case '<':
-    case '>':
-    case '&':
-        write_unicode(out, c);
-        break;
-    default:
-        if (c < 0x20) {
-            write_unicode(out, c);
-        } else {
-            rb_write_u8(out, c);
-        }
-    }
-}
-
-static void write_string(struct rb_writer *out, struct rb_slice text)
-{
-    rb_write_u8(out, '"');
-    for (size_t at = 0; at < text.len;) {
-        const uint8_t *ptr = text.ptr + at;
-        size_t len = char_len(ptr, text.len - at);
-        if (len == 0) {
-            write_unicode(out, 0xfffd);
-            len = 1;
-        } else if (len == 1) {
-            write_ascii(out, *ptr);
-        } else if (len == 3 && ptr[0] == 0xe2 && ptr[1] == 0x80 && (ptr[2] & 0xfe) == 0xa8) {
-            write_unicode(out, 0x2000u + (ptr[2] & 0x3fu)); /* line and paragraph separators */
-        } else {
-            rb_write_slice(out, rb_slice_of(ptr, len));
-        }
-        at += len;
-    }
-    rb_write_u8(out, '"');
-}
-
-/* `name` is ,"key": with the comma and the colon. */
-static void write_text(struct rb_writer *out, struct rb_slice name, struct rb_slice value)
-{
-    rb_write_slice(out, name);
-    write_string(out, value);
-}
-
-static void write_optional(struct rb_writer *out, struct rb_slice name, struct rb_slice value)
-{
-    if (value.len != 0) {
-        write_text(out, name, value);
-    }
-}
-
-static void write_number(struct rb_writer *out, struct rb_slice name, uint64_t value)
-{
-    rb_write_slice(out, name);
-    rb_write_decimal(out, value);
-}
-
-static void write_true(struct rb_writer *out, struct rb_slice name, bool value)
-{
-    if (value) {
-        rb_write_slice(out, name);
-        rb_write_slice(out, RB_S("true"));
-    }
-}
-
 static void write_urls(struct rb_writer *out, const struct rb_slice *urls, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        write_text(out, i == 0 ? RB_S(",\"connect_urls\":[") : RB_S(","), urls[i]);
+        rb_json_text(out, i == 0 ? RB_S(",\"connect_urls\":[") : RB_S(","), urls[i]);
     }
     if (count != 0) {
         rb_write_u8(out, ']');
@@ -440,40 +326,40 @@ static void write_urls(struct rb_writer *out, const struct rb_slice *urls, uint3
 size_t rb_info_format(uint8_t *out, size_t cap, const struct rb_info *info)
 {
     struct rb_writer w = rb_writer_over(out, cap);
-    write_text(&w, RB_S("INFO {\"server_id\":"), info->server_id);
-    write_text(&w, RB_S(",\"server_name\":"), info->server_name);
-    write_text(&w, RB_S(",\"version\":"), info->version);
-    write_number(&w, RB_S(",\"proto\":"), 1);
-    write_optional(&w, RB_S(",\"git_commit\":"), info->git_commit);
-    write_text(&w, RB_S(",\"go\":"), info->runtime);
-    write_text(&w, RB_S(",\"host\":"), info->host);
-    write_number(&w, RB_S(",\"port\":"), info->port);
+    rb_json_text(&w, RB_S("INFO {\"server_id\":"), info->server_id);
+    rb_json_text(&w, RB_S(",\"server_name\":"), info->server_name);
+    rb_json_text(&w, RB_S(",\"version\":"), info->version);
+    rb_json_number(&w, RB_S(",\"proto\":"), 1);
+    rb_json_optional(&w, RB_S(",\"git_commit\":"), info->git_commit);
+    rb_json_text(&w, RB_S(",\"go\":"), info->runtime);
+    rb_json_text(&w, RB_S(",\"host\":"), info->host);
+    rb_json_number(&w, RB_S(",\"port\":"), info->port);
     rb_write_slice(&w, info->headers ? RB_S(",\"headers\":true") : RB_S(",\"headers\":false"));
-    write_true(&w, RB_S(",\"auth_required\":"), info->auth_required);
-    write_true(&w, RB_S(",\"tls_required\":"), info->tls_required);
-    write_true(&w, RB_S(",\"tls_verify\":"), info->tls_verify);
-    write_true(&w, RB_S(",\"tls_available\":"), info->tls_available);
-    write_number(&w, RB_S(",\"max_payload\":"), info->max_payload);
-    write_true(&w, RB_S(",\"jetstream\":"), info->jetstream);
+    rb_json_true(&w, RB_S(",\"auth_required\":"), info->auth_required);
+    rb_json_true(&w, RB_S(",\"tls_required\":"), info->tls_required);
+    rb_json_true(&w, RB_S(",\"tls_verify\":"), info->tls_verify);
+    rb_json_true(&w, RB_S(",\"tls_available\":"), info->tls_available);
+    rb_json_number(&w, RB_S(",\"max_payload\":"), info->max_payload);
+    rb_json_true(&w, RB_S(",\"jetstream\":"), info->jetstream);
     if (info->client_id != 0) {
-        write_number(&w, RB_S(",\"client_id\":"), info->client_id);
+        rb_json_number(&w, RB_S(",\"client_id\":"), info->client_id);
     }
-    write_optional(&w, RB_S(",\"client_ip\":"), info->client_ip);
-    write_optional(&w, RB_S(",\"nonce\":"), info->nonce);
-    write_optional(&w, RB_S(",\"cluster\":"), info->cluster);
-    write_optional(&w, RB_S(",\"domain\":"), info->domain);
+    rb_json_optional(&w, RB_S(",\"client_ip\":"), info->client_ip);
+    rb_json_optional(&w, RB_S(",\"nonce\":"), info->nonce);
+    rb_json_optional(&w, RB_S(",\"cluster\":"), info->cluster);
+    rb_json_optional(&w, RB_S(",\"domain\":"), info->domain);
     write_urls(&w, info->connect_urls, info->connect_url_count);
-    write_true(&w, RB_S(",\"ldm\":"), info->ldm);
-    write_true(&w, RB_S(",\"connect_info\":"), info->connect_info);
+    rb_json_true(&w, RB_S(",\"ldm\":"), info->ldm);
+    rb_json_true(&w, RB_S(",\"connect_info\":"), info->connect_info);
     if (info->connect_info) {
-        write_optional(&w, RB_S(",\"remote_account\":"), info->remote_account);
-        write_true(&w, RB_S(",\"acc_is_sys\":"), info->acc_is_sys);
+        rb_json_optional(&w, RB_S(",\"remote_account\":"), info->remote_account);
+        rb_json_true(&w, RB_S(",\"acc_is_sys\":"), info->acc_is_sys);
     }
     if (info->api_lvl != 0) {
-        write_number(&w, RB_S(",\"api_lvl\":"), info->api_lvl);
+        rb_json_number(&w, RB_S(",\"api_lvl\":"), info->api_lvl);
     }
-    write_optional(&w, RB_S(",\"xkey\":"), info->xkey);
-    write_optional(&w, RB_S(",\"ringbus\":"), info->ringbus_version);
+    rb_json_optional(&w, RB_S(",\"xkey\":"), info->xkey);
+    rb_json_optional(&w, RB_S(",\"ringbus\":"), info->ringbus_version);
     rb_write_slice(&w, RB_S("} \r\n"));
     return w.ok ? rb_writer_len(&w) : 0;
 }
