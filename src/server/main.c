@@ -10,6 +10,7 @@
 #include "ringbus/log.h"
 #include "server/config.h"
 #include "server/node.h"
+#include "server/sdnotify.h"
 
 #define OUTPUT_MAX 16384
 
@@ -90,6 +91,22 @@ static void wait_for_signal(const sigset_t *set, struct rb_log *log)
     }
 }
 
+/* A service manager that does not hear us is no reason to stop serving. */
+static void log_unheard(struct rb_log *log, enum rb_err err)
+{
+    if (err != RB_OK) {
+        rb_log_wrn(log, "Could not notify the service manager: %s", rb_err_text(err));
+    }
+}
+
+static void notify_ready(const char *manager, const struct rb_node *node, struct rb_log *log)
+{
+    char addr[RB_ADDR_TEXT_MAX], status[RB_ADDR_TEXT_MAX + 32];
+    int len = snprintf(status, sizeof(status), "serving clients on %s",
+                       rb_addr_format(rb_node_addr(node), addr));
+    log_unheard(log, rb_sdnotify_ready(manager, rb_slice_of(status, (size_t)len)));
+}
+
 static void log_start(const struct rb_config *config, const struct rb_node *node,
                       struct rb_log *log)
 {
@@ -128,6 +145,7 @@ int main(int argc, char **argv)
         (void)fputs(output + strlen(output) + 1, stdout); /* the usage */
         return 0;
     }
+    const char *manager = getenv("NOTIFY_SOCKET");
     struct rb_log log;
     sigset_t signals;
     if (!open_log(&config, &log, program)) {
@@ -148,8 +166,10 @@ int main(int argc, char **argv)
         return 1;
     }
     log_start(&config, node, &log);
+    notify_ready(manager, node, &log);
     wait_for_signal(&signals, &log);
     rb_log_inf(&log, "Initiating Shutdown...");
+    log_unheard(&log, rb_sdnotify_stopping(manager, RB_S("shutting down")));
     rb_node_stop(node);
     rb_log_inf(&log, "Server Exiting..");
     return 0;
