@@ -33,7 +33,7 @@ static inline bool rb_conn_id_equal(struct rb_conn_id a, struct rb_conn_id b)
     return a.slot == b.slot && a.generation == b.generation;
 }
 
-/** An IPv4 or IPv6 end point; `family` is 4, 6, or 0 for none (in-process, simulated). */
+/** An IPv4 or IPv6 end point; `family` is 4, 6, or 0 for none (in-process, Unix domain, simulated). */
 struct rb_addr {
     uint8_t family;
     uint8_t ip[16]; /* network order; IPv4 uses the first 4 */
@@ -42,9 +42,9 @@ struct rb_addr {
 };
 
 #define RB_ADDR_TEXT_MAX 64
-/** "1.2.3.4:5" or "[::1]:5"; returns `out`. */
+/** "1.2.3.4:5", "[::1]:5", or "pipe:5" for family 0 ("pipe" when the port is 0); returns `out`. */
 const char *rb_addr_format(const struct rb_addr *addr, char out[RB_ADDR_TEXT_MAX]);
-/** "1.2.3.4" or "::1" without the port. */
+/** "1.2.3.4", "::1" or "pipe", without the port. */
 const char *rb_addr_format_ip(const struct rb_addr *addr, char out[RB_ADDR_TEXT_MAX]);
 /** Parses a literal IP or a host name ("localhost", resolved once, blocking: start-up only). Empty: "0.0.0.0". */
 RB_MUST_CHECK enum rb_err rb_addr_parse(const char *host, uint16_t port, struct rb_addr *ret_addr);
@@ -70,10 +70,19 @@ struct rb_event {
     struct rb_addr peer, local;
 };
 
+/** `listener` of a connection opened inside this process (transport/pipe/pipe.h). */
+#define RB_LISTENER_IN_PROCESS UINT32_MAX
+
 struct rb_listen_options {
     struct rb_addr addr; /* port 0: any */
     uint32_t backlog;
     bool spread; /* hand accepted connections round-robin to all transports of the group */
+    /**
+     * NULL: the address. Else the Unix-domain socket to listen at, and `addr` is not looked at.
+     * A stale socket file is replaced, the new one has mode 0660 and is removed by unlisten and
+     * destroy. `bound`, `peer` and `local` are of family 0 then. Borrowed during the call.
+     */
+    const char *unix_path;
 };
 
 struct rb_transport;
@@ -99,7 +108,8 @@ struct rb_transport {
 };
 
 /**
- * Binds and starts accepting. Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_LIMIT, RB_ERR_IO.
+ * Binds and starts accepting. Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_LIMIT, RB_ERR_IO,
+ * RB_ERR_MEMORY, RB_ERR_UNSUPPORTED (a Unix-domain path, where the driver has none).
  * With `spread`, ACCEPTED comes out of the poll() of one transport of the group in turn.
  */
 RB_MUST_CHECK static inline enum rb_err rb_transport_listen(struct rb_transport *t,

@@ -48,6 +48,10 @@ const char *rb_addr_format(const struct rb_addr *addr, char out[RB_ADDR_TEXT_MAX
     bool brackets = addr->family == 6 && !is_mapped(addr);
     char ip[RB_ADDR_TEXT_MAX];
     rb_addr_format_ip(addr, ip);
+    if (addr->family == 0 && addr->port == 0) {
+        memcpy(out, ip, sizeof(ip)); /* there is no port to show */
+        return out;
+    }
     snprintf(out, RB_ADDR_TEXT_MAX, brackets ? "[%.55s]:%u" : "%.57s:%u", ip, addr->port);
     return out;
 }

@@ -79,6 +79,8 @@ static void family_none_is_a_pipe(void **state)
     char text[RB_ADDR_TEXT_MAX];
     assert_string_equal(rb_addr_format_ip(&addr, text), "pipe");
     assert_string_equal(rb_addr_format(&addr, text), "pipe:9");
+    addr.port = 0;
+    assert_string_equal(rb_addr_format(&addr, text), "pipe");
 }
 
 static void localhost_is_ipv4(void **state)

@@ -879,6 +879,9 @@ static enum rb_err sim_listen(struct rb_transport *base, const struct rb_listen_
                               uint32_t *ret_listener, struct rb_addr *ret_bound)
 {
     struct sim_transport *t = of(base);
+    if (options->unix_path != NULL) {
+        return RB_ERR_UNSUPPORTED;
+    }
     uint16_t port = options->addr.port == 0 ? free_port(t->net, t->node) : options->addr.port;
     if (port == 0) {
         return RB_ERR_LIMIT;

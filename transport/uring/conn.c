@@ -59,7 +59,7 @@ static void check_conn(const struct uring_conn *conn)
 {
     rb_assert_slow(conn->slot.used && conn->state <= URING_CONN_ENDING);
     rb_assert_slow(conn->recv_armed || !conn->recv_cancel);
-    rb_assert_slow(conn->sending || conn->gather == NULL);
+    rb_assert_slow(conn->sending || conn->out.bytes.gather == NULL);
     rb_assert_slow((conn->due == 0) == rb_list_empty(&conn->due_link));
     rb_assert_slow((conn->state == URING_CONN_LINGERING) == !rb_list_empty(&conn->linger_link));
     rb_assert_slow(!conn->recv_armed || rb_list_empty(&conn->starved_link));
@@ -217,7 +217,7 @@ void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32
             rb_list_append(&t->starved, &conn->starved_link);
         }
     } else if (res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
-        on_stream_end(t, conn, uring_err(-res));
+        on_stream_end(t, conn, rb_socket_err(-res));
     }
     if (may_receive(conn)) {
         arm_recv(t, conn, false); /* invariant 3 */
@@ -250,75 +250,23 @@ static void queue_send(struct uring_transport *t, struct uring_conn *conn)
     struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_SEND, what_of(conn));
     sqe->fd = conn->fd;
     sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    if (conn->gather != NULL) {
+    struct rb_outgoing *out = &conn->out.bytes;
+    if (out->gather != NULL) {
         sqe->opcode = IORING_OP_SENDMSG;
-        sqe->addr = (uintptr_t)&conn->gather->header;
+        sqe->addr = (uintptr_t)&out->gather->header;
         sqe->len = 1;
     } else {
-        size_t len = conn->out.single.len;
+        size_t len = out->len;
         sqe->opcode = IORING_OP_SEND;
-        sqe->addr = (uintptr_t)conn->out.single.ptr;
+        sqe->addr = (uintptr_t)out->ptr;
         sqe->len = len < SEND_BYTES_MAX ? (uint32_t)len : SEND_BYTES_MAX;
     }
     conn->sending = true;
 }
 
-static struct uring_gather *acquire_gather(struct uring_transport *t, uint32_t count)
-{
-    bool is_small = count <= URING_GATHER_SMALL;
-    struct uring_gather *gather = rb_pool_acquire(is_small ? &t->gather_small : &t->gather_large);
-    if (gather != NULL) {
-        gather->cap = is_small ? URING_GATHER_SMALL : RB_SEND_SLICES_MAX;
-    }
-    return gather;
-}
-
-static void release_gather(struct uring_transport *t, struct uring_conn *conn)
-{
-    if (conn->gather != NULL) {
-        bool is_small = conn->gather->cap == URING_GATHER_SMALL;
-        rb_pool_release(is_small ? &t->gather_small : &t->gather_large, conn->gather);
-        conn->gather = NULL;
-    }
-}
-
-/* Empty slices are left out, so that the kernel's byte count alone tells what is left. */
-static enum rb_err copy_slices(struct uring_transport *t, struct uring_conn *conn,
-                               const struct rb_slice *slices, uint32_t slice_count)
-{
-    uint32_t filled = 0;
-    struct rb_slice last = { 0 };
-    for (uint32_t i = 0; i < slice_count; i++) {
-        if (slices[i].len > 0) {
-            filled++;
-            last = slices[i];
-        }
-    }
-    if (filled <= 1) {
-        conn->out.single.ptr = last.ptr;
-        conn->out.single.len = last.len;
-        return RB_OK;
-    }
-    struct uring_gather *gather = acquire_gather(t, filled);
-    if (gather == NULL) {
-        return RB_ERR_FULL;
-    }
-    gather->header = (struct msghdr){ .msg_iov = gather->iov };
-    for (uint32_t i = 0; i < slice_count; i++) {
-        if (slices[i].len > 0) {
-            gather->iov[gather->header.msg_iovlen++] =
-                (struct iovec){ .iov_base = (void *)(uintptr_t)slices[i].ptr,
-                                .iov_len = slices[i].len };
-        }
-    }
-    conn->gather = gather;
-    return RB_OK;
-}
-
 enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
                        const struct rb_slice *slices, uint32_t slice_count)
 {
-    rb_assert(slice_count >= 1 && slice_count <= RB_SEND_SLICES_MAX);
     struct uring_transport *t = (struct uring_transport *)base;
     struct uring_conn *conn = find(base, id);
     if (conn == NULL || conn->state > URING_CONN_OPEN) {
@@ -330,7 +278,7 @@ enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
     if (conn->sending) {
         return RB_ERR_BUSY;
     }
-    enum rb_err err = copy_slices(t, conn, slices, slice_count);
+    enum rb_err err = rb_outgoing_set(&conn->out.bytes, &t->gathers, slices, slice_count);
     if (err == RB_OK) {
         queue_send(t, conn);
     }
@@ -338,48 +286,25 @@ enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
     return err;
 }
 
-/* Moves the send over `bytes` that left; returns whether any remain. */
-static bool advance(struct uring_conn *conn, size_t bytes)
-{
-    if (conn->gather == NULL) {
-        rb_assert(bytes <= conn->out.single.len);
-        conn->out.single.ptr += bytes;
-        conn->out.single.len -= bytes;
-        return conn->out.single.len > 0;
-    }
-    struct msghdr *header = &conn->gather->header;
-    while (header->msg_iovlen > 0 && bytes >= header->msg_iov->iov_len) {
-        bytes -= header->msg_iov->iov_len;
-        header->msg_iov++;
-        header->msg_iovlen--;
-    }
-    if (header->msg_iovlen == 0) {
-        rb_assert(bytes == 0);
-        return false;
-    }
-    header->msg_iov->iov_base = (uint8_t *)header->msg_iov->iov_base + bytes;
-    header->msg_iov->iov_len -= bytes;
-    return true;
-}
-
 void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
 {
     struct uring_conn *conn = find_what(t, what);
     rb_assert(conn != NULL && conn->sending);
     conn->sending = false;
-    bool left = res > 0 ? advance(conn, (size_t)res) : res < 0 || advance(conn, 0);
+    bool left = res < 0 || rb_outgoing_advance(&conn->out.bytes, (size_t)res);
     bool again = res > 0 || res == -EINTR || res == -EAGAIN;
     if (left && again && conn->state == URING_CONN_OPEN && !t->destroying) {
         queue_send(t, conn); /* a short result; what stopped it, if anything, shows now */
         return;
     }
-    release_gather(t, conn);
+    rb_outgoing_clear(&conn->out.bytes, &t->gathers);
     if (t->destroying) {
         return;
     }
     enum rb_err err = RB_OK;
     if (left) {
-        err = conn->state != URING_CONN_OPEN ? RB_ERR_CANCELED : uring_err(res < 0 ? -res : EIO);
+        err =
+            conn->state != URING_CONN_OPEN ? RB_ERR_CANCELED : rb_socket_err(res < 0 ? -res : EIO);
     }
     uring_conn_event(t, conn, RB_EVENT_SENT, err);
     if (left && conn->state == URING_CONN_OPEN) {
@@ -410,13 +335,13 @@ enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct sockaddr_in6 target;
-    socklen_t len = uring_sockaddr_from(addr, &target);
+    socklen_t len = rb_sockaddr_from(addr, &target);
     if (len == 0) {
         return RB_ERR_ADDRESS;
     }
     int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return uring_err(errno);
+        return rb_socket_err(errno);
     }
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -442,6 +367,7 @@ void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
     struct uring_conn *conn = find_what(t, what);
     rb_assert(conn != NULL && conn->sending);
     conn->sending = false;
+    conn->out.bytes = (struct rb_outgoing){ 0 };
     if (t->destroying) {
         return;
     }
@@ -451,20 +377,18 @@ void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
         end_if_idle(t, conn);
         return;
     }
-    struct sockaddr_storage peer, local;
-    socklen_t peer_len = sizeof(peer), local_len = sizeof(local);
-    if (res == 0 && (getpeername(conn->fd, (struct sockaddr *)&peer, &peer_len) != 0 ||
-                     getsockname(conn->fd, (struct sockaddr *)&local, &local_len) != 0)) {
+    struct rb_addr peer, local;
+    if (res == 0 && !rb_socket_ends(conn->fd, &peer, &local)) {
         res = -errno;
     }
     conn->state = URING_CONN_OPEN;
     if (res < 0) {
         conn->failed = true;
-        uring_conn_event(t, conn, RB_EVENT_FAILED, uring_err(-res));
+        uring_conn_event(t, conn, RB_EVENT_FAILED, rb_socket_err(-res));
     } else {
         struct rb_event *event = uring_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
-        uring_sockaddr_to(&peer, &event->peer);
-        uring_sockaddr_to(&local, &event->local);
+        event->peer = peer;
+        event->local = local;
         uring_conn_start(t, conn);
     }
     check_conn(conn);

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <liburing.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
 
 #include "base/list.h"
 #include "ringbus/bounds.h"
+#include "transport/outgoing.h"
 #include "transport/slot.h"
+#include "transport/socket.h"
 #include "transport/uring/uring.h"
 
 #define URING_LISTENERS_MAX 8
@@ -23,6 +23,7 @@ enum uring_op {
     URING_OP_ACCEPT,  /* listener */
     URING_OP_BACKOFF, /* listener: the pause after a failed accept is over */
     URING_OP_LINGER,  /* the linger tick */
+    URING_OP_WOKEN,   /* the read of our eventfd */
     URING_OP_ADOPT,   /* from another member: listener << 32 | descriptor */
     URING_OP_REFUSED, /* to ourselves: the same, the other member could not be told */
     URING_OP_IGNORE,  /* wakes, cancels */
@@ -39,14 +40,6 @@ enum uring_conn_state {
     URING_CONN_ENDING,    /* waits for its operations to end, then for CLOSED to be delivered */
 };
 
-/* A send of several slices; small and large ones come from different pools. */
-struct uring_gather {
-    struct msghdr header; /* msg_iov moves forward over what was sent */
-    uint32_t cap;
-    struct iovec iov[];
-};
-#define URING_GATHER_SMALL 8
-
 struct uring_conn {
     struct rb_slot slot;
     struct rb_list due_link; /* in transport.due while due != 0 */
@@ -60,19 +53,15 @@ struct uring_conn {
     bool failed;      /* FAILED is due or delivered: no RECEIVED any more */
     bool peer_done;   /* the peer ended its side in order: sends still work */
     uint32_t drained_bytes;
-    struct uring_gather *gather; /* of the send in flight; NULL: `single` */
     union {
-        struct {
-            const uint8_t *ptr;
-            size_t len;
-        } single;
+        struct rb_outgoing bytes;   /* of the send in flight */
         struct sockaddr_in6 target; /* while connecting; room for either family */
     } out;
 };
 _Static_assert(sizeof(struct uring_conn) <= 256, "idle connections are small");
 
 struct uring_listener {
-    int fd;
+    struct rb_listen_socket socket;
     bool used, spread, armed, pausing, closing;
     uint32_t pause_ms;
     uint32_t next_member;
@@ -89,7 +78,10 @@ struct uring_bufs {
 
 struct rb_uring_group {
     uint32_t member_count;
-    _Atomic int ring_fd[]; /* -1: not there, or gone */
+    struct {
+        _Atomic int ring_fd; /* -1: not there, or gone */
+        int wake_fd;         /* an eventfd, for threads without a ring */
+    } members[];
 };
 
 struct uring_transport {
@@ -98,7 +90,7 @@ struct uring_transport {
     struct rb_uring_group *group;
     uint32_t index;
     struct rb_slots slots;
-    struct rb_pool gather_small, gather_large;
+    struct rb_gather_pools gathers;
     struct uring_bufs bufs;
     struct uring_listener listeners[URING_LISTENERS_MAX];
     struct rb_list due;     /* conns that owe events */
@@ -106,9 +98,11 @@ struct uring_transport {
     struct rb_list linger_new, linger_old;
     struct __kernel_timespec linger_tick;
     bool linger_armed;
-    bool woken;        /* by ourselves: the next poll does not wait */
-    bool destroying;   /* no events, nothing is armed again */
-    uint32_t op_count; /* operations in the kernel that will complete */
+    bool wake_armed;     /* the read of our eventfd is in the kernel */
+    uint64_t wake_count; /* what it reads into */
+    bool woken;          /* by ourselves: the next poll does not wait */
+    bool destroying;     /* no events, nothing is armed again */
+    uint32_t op_count;   /* operations in the kernel that will complete */
     uint32_t event_count;
     struct rb_event events[RB_EVENTS_MAX];
 };
@@ -128,11 +122,6 @@ static inline uint64_t uring_data(enum uring_op op, uint64_t what)
 struct rb_event *uring_event(struct uring_transport *t, enum rb_event_kind kind, enum rb_err err);
 struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
                                   enum rb_event_kind kind, enum rb_err err);
-
-/* sockaddr.c */
-enum rb_err uring_err(int error); /* from a positive errno */
-socklen_t uring_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_target);
-void uring_sockaddr_to(const struct sockaddr_storage *from, struct rb_addr *ret_addr);
 
 /* bufring.c */
 RB_MUST_CHECK enum rb_err uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring,

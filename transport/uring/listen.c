@@ -9,10 +9,8 @@
  * 2. An accepted descriptor has one owner at any time: this member, the message on its way to
  *    another member, or that member. A message that fails comes back and the connection stays
  *    here.
- * 3. Accepted sockets inherit TCP_NODELAY from the listener, which spares a system call for each.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "ringbus/check.h"
@@ -27,7 +25,7 @@ static void arm_accept(struct uring_transport *t, uint32_t index)
     rb_assert(!listener->armed && !listener->pausing);
     struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_ACCEPT, index);
     sqe->opcode = IORING_OP_ACCEPT;
-    sqe->fd = listener->fd;
+    sqe->fd = listener->socket.fd;
     sqe->accept_flags = SOCK_CLOEXEC; /* blocking, so that io_uring waits for readiness itself */
     sqe->ioprio = IORING_ACCEPT_MULTISHOT;
     listener->armed = true;
@@ -47,38 +45,6 @@ static void pause_accept(struct uring_transport *t, uint32_t index)
     listener->pausing = true;
 }
 
-static enum rb_err open_socket(const struct rb_listen_options *options, int *ret_fd,
-                               struct rb_addr *ret_bound)
-{
-    struct sockaddr_in6 target;
-    socklen_t len = uring_sockaddr_from(&options->addr, &target);
-    if (len == 0) {
-        return RB_ERR_ADDRESS;
-    }
-    int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return uring_err(errno);
-    }
-    int on = 1, off = 0;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* invariant 3 */
-    if (options->addr.family == 6 && IN6_IS_ADDR_UNSPECIFIED(&target.sin6_addr)) {
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    }
-    int backlog = options->backlog == 0 ? SOMAXCONN : (int)options->backlog;
-    struct sockaddr_storage bound;
-    socklen_t bound_len = sizeof(bound);
-    if (bind(fd, (struct sockaddr *)&target, len) != 0 || listen(fd, backlog) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &bound_len) != 0) {
-        enum rb_err err = uring_err(errno);
-        close(fd);
-        return err;
-    }
-    uring_sockaddr_to(&bound, ret_bound);
-    *ret_fd = fd;
-    return RB_OK;
-}
-
 enum rb_err uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
                          uint32_t *ret_listener, struct rb_addr *ret_bound)
 {
@@ -90,13 +56,13 @@ enum rb_err uring_listen(struct rb_transport *base, const struct rb_listen_optio
     if (index == URING_LISTENERS_MAX) {
         return RB_ERR_LIMIT;
     }
-    int fd = -1;
-    enum rb_err err = open_socket(options, &fd, ret_bound);
+    struct rb_listen_socket socket;
+    enum rb_err err = rb_listen_socket_open(options, 0, &socket, ret_bound);
     if (err != RB_OK) {
         return err;
     }
     t->listeners[index] = (struct uring_listener){
-        .used = true, .fd = fd, .spread = options->spread, .next_member = t->index
+        .used = true, .socket = socket, .spread = options->spread, .next_member = t->index
     };
     arm_accept(t, index);
     *ret_listener = index;
@@ -120,15 +86,14 @@ void uring_unlisten(struct rb_transport *base, uint32_t index)
     }
     listener->closing = true;
     /* The accept in the kernel still refers to the socket: end the listening itself, at once. */
-    shutdown(listener->fd, SHUT_RDWR);
+    shutdown(listener->socket.fd, SHUT_RDWR);
     if (listener->armed) {
         uring_cancel(t, URING_OP_ACCEPT, index);
     }
     if (listener->pausing) {
         uring_cancel(t, URING_OP_BACKOFF, index);
     }
-    close(listener->fd);
-    listener->fd = -1;
+    rb_listen_socket_close(&listener->socket);
     forget_if_idle(listener);
 }
 
@@ -139,33 +104,13 @@ static void hand_out(struct uring_transport *t, uint32_t index, int fd)
     if (listener->spread) {
         listener->next_member = (member + 1) % t->group->member_count;
     }
-    int ring_fd = atomic_load_explicit(&t->group->ring_fd[member], memory_order_acquire);
+    int ring_fd = atomic_load_explicit(&t->group->members[member].ring_fd, memory_order_acquire);
     if (member == t->index || ring_fd < 0) {
         uring_adopt(t, index, fd);
         return;
     }
     uint64_t what = (uint64_t)index << 32 | (uint32_t)fd;
     uring_message(t, ring_fd, uring_data(URING_OP_ADOPT, what), uring_data(URING_OP_REFUSED, what));
-}
-
-/* What a connection that died in the backlog, or a firewall, leaves behind: not our trouble. */
-static bool passes_by(int error)
-{
-    switch (error) {
-    case ECONNABORTED:
-    case EINTR:
-    case EAGAIN:
-    case EPROTO:
-    case EPERM:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ECANCELED:
-        return true;
-    default:
-        return false;
-    }
 }
 
 void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags)
@@ -184,8 +129,8 @@ void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uin
     if (res >= 0) {
         listener->pause_ms = 0;
         hand_out(t, index, res);
-    } else if (!passes_by(-res)) {
-        enum rb_err err = uring_err(-res);
+    } else if (!rb_socket_accept_passes_by(-res)) {
+        enum rb_err err = rb_socket_err(-res);
         bool short_of = err == RB_ERR_MEMORY || err == RB_ERR_LIMIT;
         uring_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener =
             index;
@@ -212,10 +157,8 @@ void uring_on_backoff(struct uring_transport *t, uint32_t index)
 
 void uring_adopt(struct uring_transport *t, uint32_t listener, int fd)
 {
-    struct sockaddr_storage peer, local;
-    socklen_t peer_len = sizeof(peer), local_len = sizeof(local);
-    if (t->destroying || getpeername(fd, (struct sockaddr *)&peer, &peer_len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&local, &local_len) != 0) {
+    struct rb_addr peer, local;
+    if (t->destroying || !rb_socket_ends(fd, &peer, &local)) {
         close(fd); /* gone before we looked at it */
         return;
     }
@@ -227,7 +170,7 @@ void uring_adopt(struct uring_transport *t, uint32_t listener, int fd)
     }
     struct rb_event *event = uring_conn_event(t, conn, RB_EVENT_ACCEPTED, RB_OK);
     event->listener = listener;
-    uring_sockaddr_to(&peer, &event->peer);
-    uring_sockaddr_to(&local, &event->local);
+    event->peer = peer;
+    event->local = local;
     uring_conn_start(t, conn);
 }

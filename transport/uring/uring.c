@@ -12,9 +12,12 @@
  * 4. Members find each other's rings in the group: written once by each on create, before any
  *    listens, and set to -1 on destroy. A message that meets a ring that is gone fails, and its
  *    sender goes on.
+ * 5. Other threads wake a member through an eventfd of the group's: its count stays until the
+ *    member reads it, so a wake that comes early, or while the member works, ends its next wait.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "ringbus/check.h"
@@ -24,25 +27,52 @@
 #define DESTROY_ROUNDS_MAX 1000
 #define DESTROY_ROUND_NS (10 * 1000000L)
 
+void rb_uring_group_destroy(struct rb_uring_group *group)
+{
+    if (group == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        if (group->members[i].wake_fd >= 0) {
+            close(group->members[i].wake_fd);
+        }
+    }
+    free(group);
+}
+
 enum rb_err rb_uring_group_create(uint32_t member_count, struct rb_uring_group **ret_group)
 {
     rb_assert(member_count >= 1);
     struct rb_uring_group *group =
-        calloc(1, sizeof(*group) + member_count * sizeof(group->ring_fd[0]));
+        calloc(1, sizeof(*group) + member_count * sizeof(group->members[0]));
     if (group == NULL) {
         return RB_ERR_MEMORY;
     }
     group->member_count = member_count;
     for (uint32_t i = 0; i < member_count; i++) {
-        atomic_init(&group->ring_fd[i], -1);
+        atomic_init(&group->members[i].ring_fd, -1);
+        group->members[i].wake_fd = -1;
+    }
+    for (uint32_t i = 0; i < member_count; i++) {
+        /* Blocking, so that io_uring waits for it; a write never blocks before 2^64 wakes. */
+        group->members[i].wake_fd = eventfd(0, EFD_CLOEXEC);
+        if (group->members[i].wake_fd < 0) {
+            enum rb_err err = rb_socket_err(errno);
+            rb_uring_group_destroy(group);
+            return err;
+        }
     }
     *ret_group = group;
     return RB_OK;
 }
 
-void rb_uring_group_destroy(struct rb_uring_group *group)
+void rb_uring_group_wake(struct rb_uring_group *group, uint32_t index)
 {
-    free(group);
+    rb_assert(index < group->member_count);
+    int saved = errno;
+    int result = eventfd_write(group->members[index].wake_fd, 1);
+    rb_assert(result == 0);
+    errno = saved;
 }
 
 struct io_uring_sqe *uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what)
@@ -91,12 +121,30 @@ struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *
     return event;
 }
 
+static void arm_wake(struct uring_transport *t)
+{
+    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_WOKEN, 0);
+    sqe->opcode = IORING_OP_READ;
+    sqe->fd = t->group->members[t->index].wake_fd;
+    sqe->addr = (uintptr_t)&t->wake_count;
+    sqe->len = sizeof(t->wake_count);
+    t->wake_armed = true;
+}
+
+static void on_woken(struct uring_transport *t)
+{
+    t->wake_armed = false;
+    if (!t->destroying) {
+        arm_wake(t); /* invariant 5 */
+    }
+}
+
 static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
 {
     struct uring_transport *t = ctx;
     uint64_t what = data & WHAT_MASK;
     enum uring_op op = (enum uring_op)(data >> URING_OP_SHIFT);
-    if (op <= URING_OP_LINGER && (flags & IORING_CQE_F_MORE) == 0) {
+    if (op <= URING_OP_WOKEN && (flags & IORING_CQE_F_MORE) == 0) {
         rb_assert(t->op_count > 0);
         t->op_count--; /* invariant 3 */
     }
@@ -118,6 +166,9 @@ static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
         break;
     case URING_OP_LINGER:
         uring_on_linger(t);
+        break;
+    case URING_OP_WOKEN:
+        on_woken(t);
         break;
     case URING_OP_ADOPT:
     case URING_OP_REFUSED:
@@ -154,7 +205,8 @@ static void uring_wake(struct rb_transport *base, uint32_t peer_index)
         t->woken = true;
         return;
     }
-    int ring_fd = atomic_load_explicit(&t->group->ring_fd[peer_index], memory_order_acquire);
+    int ring_fd =
+        atomic_load_explicit(&t->group->members[peer_index].ring_fd, memory_order_acquire);
     if (ring_fd >= 0) {
         uint64_t nothing = uring_data(URING_OP_IGNORE, 0);
         uring_message(t, ring_fd, nothing, nothing);
@@ -174,6 +226,9 @@ static void end_operations(struct uring_transport *t)
     if (t->linger_armed) {
         uring_cancel(t, URING_OP_LINGER, 0);
     }
+    if (t->wake_armed) {
+        uring_cancel(t, URING_OP_WOKEN, 0);
+    }
     /* The first round also takes in what neighbours handed over meanwhile. */
     for (int round = 0; round == 0 || t->op_count > 0; round++) {
         rb_assert(round < DESTROY_ROUNDS_MAX);
@@ -185,7 +240,7 @@ static void end_operations(struct uring_transport *t)
 static void uring_destroy(struct rb_transport *base)
 {
     struct uring_transport *t = (struct uring_transport *)base;
-    atomic_store_explicit(&t->group->ring_fd[t->index], -1, memory_order_release);
+    atomic_store_explicit(&t->group->members[t->index].ring_fd, -1, memory_order_release);
     t->destroying = true;
     end_operations(t);
     for (uint32_t i = 0; i < t->slots.high; i++) {
@@ -199,8 +254,7 @@ static void uring_destroy(struct rb_transport *base)
     }
     rb_ring_register(t->ring, RB_URING_KIND, NULL, NULL);
     uring_bufs_deinit(&t->bufs, t->ring);
-    rb_pool_deinit(&t->gather_small);
-    rb_pool_deinit(&t->gather_large);
+    rb_gather_pools_deinit(&t->gathers);
     rb_slots_deinit(&t->slots);
     free(t);
 }
@@ -243,19 +297,16 @@ enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
         free(t);
         return err;
     }
-    size_t iov_bytes = sizeof(struct iovec);
-    size_t gather_bytes = sizeof(struct uring_gather);
     rb_slots_init(&t->slots, options->budget, sizeof(struct uring_conn));
-    rb_pool_init(&t->gather_small, options->budget, gather_bytes + URING_GATHER_SMALL * iov_bytes,
-                 64);
-    rb_pool_init(&t->gather_large, options->budget, gather_bytes + RB_SEND_SLICES_MAX * iov_bytes,
-                 16);
+    rb_gather_pools_init(&t->gathers, options->budget);
     rb_list_init(&t->due);
     rb_list_init(&t->starved);
     rb_list_init(&t->linger_new);
     rb_list_init(&t->linger_old);
     rb_ring_register(t->ring, RB_URING_KIND, on_completion, t);
-    atomic_store_explicit(&t->group->ring_fd[t->index], rb_ring_fd(t->ring), memory_order_release);
+    arm_wake(t);
+    atomic_store_explicit(&t->group->members[t->index].ring_fd, rb_ring_fd(t->ring),
+                          memory_order_release);
     *ret_transport = &t->base;
     return RB_OK;
 }

@@ -13,9 +13,17 @@
 /** The transports of one node: who may hand connections to whom. One per node, shared by its
  *  shards' transports; all members join before the first listen. */
 struct rb_uring_group;
+/** Errors: RB_ERR_MEMORY, RB_ERR_LIMIT (no descriptor left). */
 RB_MUST_CHECK enum rb_err rb_uring_group_create(uint32_t member_count,
                                                 struct rb_uring_group **ret_group);
+/** After its members' transports. NULL is allowed. */
 void rb_uring_group_destroy(struct rb_uring_group *group);
+/**
+ * Makes the poll() of member `index` return, now or the next time it is called; also when the
+ * member does not exist yet. Any thread, any number at a time, a shard's own included. Never lost;
+ * several before one poll() may count as one.
+ */
+void rb_uring_group_wake(struct rb_uring_group *group, uint32_t index);
 
 struct rb_uring_options {
     struct rb_ring *ring; /* the shard's; lives longer than the transport */
