@@ -25,16 +25,27 @@ struct rb_job {
 
 struct rb_work_options {
     uint32_t thread_count, home_count;
-    /** Wakes `home`; called from helper threads when its done list was empty. */
+    /**
+     * Wakes `home`; called from helper threads, and from whoever calls rb_work_finish (or rb_work_submit, without
+     * threads), when the home had nothing to take. NULL: nobody sleeps.
+     */
     void (*wake)(void *ctx, uint32_t home);
     void *wake_ctx;
 };
 
 RB_MUST_CHECK enum rb_err rb_work_create(const struct rb_work_options *options,
                                          struct rb_work **ret_work);
-/** Runs what is queued, then ends the threads. Jobs not yet taken by rb_work_done must be taken first or after by their homes. */
+/**
+ * Runs what is queued, then ends the threads; further submits are refused. The homes then take what is left with
+ * rb_work_done. Once, by the thread that created the pool.
+ */
+void rb_work_stop(struct rb_work *work);
+/**
+ * Stops, if that was not done, and frees. Every job must have been taken by its home; a caller of rb_work_finish that has
+ * not returned yet is waited for. NULL is allowed.
+ */
 void rb_work_destroy(struct rb_work *work);
-/** Any thread. False, and nothing queued, when RB_WORK_QUEUE_MAX jobs wait. */
+/** Any thread. False, and nothing queued, when RB_WORK_QUEUE_MAX jobs wait, or the pool stops. */
 bool rb_work_submit(struct rb_work *work, struct rb_job *job);
 /** Any thread: a job that was never submitted, but finished elsewhere (by an embedding program), goes to its home's done list. */
 void rb_work_finish(struct rb_work *work, struct rb_job *job);
