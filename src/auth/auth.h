@@ -30,9 +30,10 @@ struct rb_auth_request {
     uint32_t type; /* one of RB_TYPE_* */
     bool websocket; /* judged by the websocket block's own login, if it has one */
     bool tls_map;   /* the listener has verify_and_map */
-    struct rb_slice user, pass, token, nkey, sig, jwt, name, lang, version;
+    /* `jwt` is ignored, but for a callback: there is no operator mode. `proxy_sig`: a trusted proxy's, over the nonce. */
+    struct rb_slice user, pass, token, nkey, sig, jwt, name, lang, version, proxy_sig;
     struct rb_slice nonce; /* as INFO gave it */
-    const struct rb_auth_cert *cert; /* NULL: no client certificate */
+    const struct rb_auth_cert *cert; /* NULL: no client certificate (that was verified) */
     struct rb_addr peer;
     uint64_t cid;
 };
@@ -45,15 +46,24 @@ enum rb_identity_kind {
     RB_IDENTITY_USER, RB_IDENTITY_NKEY, RB_IDENTITY_TOKEN, RB_IDENTITY_CUSTOM,
 };
 
+/** Why not, where monitoring gives it a name of its own; on the wire all are `Authorization Violation`. */
+enum rb_refusal {
+    RB_REFUSAL_CREDENTIALS,       /* Authentication Failure */
+    RB_REFUSAL_PROXY_NOT_TRUSTED, /* Proxy Not Trusted */
+    RB_REFUSAL_PROXY_REQUIRED,    /* Proxy Required */
+};
+
 struct rb_verdict {
     enum rb_verdict_kind kind;
+    enum rb_refusal refusal;
     enum rb_identity_kind identity;
     uint32_t account; /* index in policy->accounts */
     const struct rb_policy_user *user; /* lies in the policy; NULL for none, token, single user, custom */
     struct rb_slice name; /* user name or public nkey; never a token. In the policy, or in `custom` */
     const struct rb_permissions *permissions; /* in the policy, or in `custom`; NULL: everything */
     struct rb_auth_custom *custom; /* counted result of a callback; give back with rb_auth_custom_release. NULL otherwise */
-    const char *reason; /* of a refusal, for the log; static; never a secret */
+    struct rb_slice proxy; /* public key of the trusted proxy that vouched; in the policy. Empty: none */
+    const char *reason; /* of a refusal, for the log; static, or in `custom`; never a secret */
 };
 
 /** An answer that is awaited. Embedded in nothing: allocated by rb_auth_begin, freed by rb_auth_finish. */
@@ -84,9 +94,18 @@ void *rb_auth_wait_owner(const struct rb_auth_wait *wait);
 struct rb_auth_wait *rb_auth_wait_of(struct rb_job *job);
 /** Frees the wait and gives its verdict (never LATER), valid as long as the policy is held. */
 struct rb_verdict rb_auth_finish(struct rb_auth_wait *wait);
-/** True when CONNECT carries no credentials at all: then no_auth_user applies. */
+/**
+ * The connection is gone, or its time is up: a callback's answer is no longer waited for, a password no longer hashed. The
+ * wait comes home all the same, once, and is finished as always; its verdict then is a refusal. Thread: the home's.
+ */
+void rb_auth_cancel(struct rb_auth_wait *wait);
+/** True when CONNECT carries no user, password, token or nkey: then no_auth_user applies (a jwt alone does not count). */
 bool rb_auth_request_empty(const struct rb_auth_request *request);
-/** The user a connection without credentials is bound to (no_auth_user), or NULL. */
+/**
+ * The user a connection without credentials is bound to (no_auth_user), or NULL: none, not for this type, only through a
+ * proxy, or, as in nats-server, with a bcrypt password. A first operation that is no CONNECT is judged with an empty request
+ * when this is a named user (not an nkey's).
+ */
 const struct rb_policy_user *rb_auth_anonymous(const struct rb_policy *policy, bool websocket,
                                                uint32_t type);
 struct rb_auth_custom *rb_auth_custom_hold(struct rb_auth_custom *custom);

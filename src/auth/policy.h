@@ -119,18 +119,32 @@ struct rb_policy_login {
     bool overrides; /* false: the listener follows the global login */
 };
 
+/** Names to indexes, made by rb_policy_seal: open addressing; a slot is index + 1, 0 when empty. */
+struct rb_policy_index {
+    const uint32_t *slots;
+    uint32_t mask; /* slots: a power of two, at most half full */
+};
+
+/** A user whose name is a distinguished name, made by rb_policy_seal: sorted by hash, then by user. */
+struct rb_policy_dn {
+    uint64_t hash; /* rb_dn_hash: the same for every order of the RDNs */
+    uint32_t user; /* index in policy->users */
+};
+
 struct rb_policy {
     _Atomic uint32_t ref_count;
-    struct rb_arena *arena;
+    struct rb_arena *arena; /* this struct lies in it as well */
     const struct rb_policy_account *accounts; /* [0] "$G", [1] the system account (absent: no_system_account) */
     uint32_t account_count;
     int32_t system_account; /* index; -1: none */
     const struct rb_policy_user *users;
     uint32_t user_count;
-    uint32_t nkey_count; /* of the users, those with an nkey */
+    uint32_t nkey_count; /* of the users, those with an nkey; counted by rb_policy_seal */
     struct rb_policy_login login, websocket_login;
-    const struct rb_permissions *default_permissions; /* of `authorization`, also for the single user; or NULL */
-    bool proxy_required;
+    /* Of `authorization`, or NULL. Filled into users by the configuration; nats-server gives it neither to the
+     * single user nor to a token (tried), and so do we. */
+    const struct rb_permissions *default_permissions;
+    bool proxy_required; /* of `authorization`: for the single user and the token */
     /* Trusted proxies: public keys "X..."/"U..."; a connection that brings a proxy signature is checked against them. */
     const struct rb_slice *proxies;
     uint32_t proxy_count;
@@ -138,7 +152,25 @@ struct rb_policy {
     bool websocket_tls_map; /* of the websocket listener */
     bool custom;            /* an embedding program's callback decides alone */
     bool plain_passwords;   /* somewhere a secret is not bcrypt: warned of at start */
+
+    /* Made by rb_policy_seal. */
+    struct rb_policy_index user_index, nkey_index, account_index;
+    const struct rb_policy_dn *dns; /* with a TLS map only */
+    uint32_t dn_count;
+    struct rb_slice slow_secret; /* the costliest bcrypt hash among the users' passwords; empty: none */
+    bool sealed;
 };
+
+/**
+ * An empty policy with one count, no accounts, no login and no limits, in an arena of its own; fill it, then seal it.
+ * RB_ERR_MEMORY.
+ */
+RB_MUST_CHECK enum rb_err rb_policy_create(struct rb_policy **ret_policy);
+/**
+ * Builds the indexes; once, when everything else is in place. From then on nothing changes. Of users or accounts with the
+ * same name, which the configuration refuses, the first is found. RB_ERR_MEMORY: release the policy.
+ */
+RB_MUST_CHECK enum rb_err rb_policy_seal(struct rb_policy *policy);
 
 static inline const struct rb_policy *rb_policy_hold(const struct rb_policy *policy)
 {
@@ -152,10 +184,15 @@ void rb_policy_release(const struct rb_policy *policy);
 bool rb_policy_auth_required(const struct rb_policy *policy, bool websocket);
 /** True when INFO must carry a nonce. */
 bool rb_policy_nonce_required(const struct rb_policy *policy);
-/** NULL when unknown. Constant time over nothing: names are not secret. */
+/** NULL when unknown. The policy is sealed, as for all look-ups. Names are not secret: no care about time is taken. */
 const struct rb_policy_user *rb_policy_user_by_name(const struct rb_policy *policy,
                                                     struct rb_slice name);
 const struct rb_policy_user *rb_policy_user_by_nkey(const struct rb_policy *policy,
                                                     struct rb_slice nkey);
+/** Of users with a distinguished name as their name: those of equal hash, from *ret_count on. For tlsmap.c. */
+const struct rb_policy_dn *rb_policy_dns_of(const struct rb_policy *policy, uint64_t hash,
+                                            uint32_t *ret_count);
+/** True when some listener's TLS map could choose this user: without a password it is an identity of certificates only. */
+bool rb_policy_user_mappable(const struct rb_policy *policy, const struct rb_policy_user *user);
 /** Index in policy->accounts; -1 when unknown. */
 int32_t rb_policy_account_by_name(const struct rb_policy *policy, struct rb_slice name);
