@@ -22,18 +22,19 @@ struct rb_tls_options {
     const char *cert_file, *key_file, *ca_file;
     struct {
         const char *cert_file, *key_file;
-    } certs[RB_TLS_CERTS_MAX]; /* further pairs; the one that fits SNI and the peer's algorithms is used */
+    } certs
+        [RB_TLS_CERTS_MAX]; /* further pairs; the one that fits SNI and the peer's algorithms is used */
     uint32_t cert_count;
-    bool verify;                  /* a client certificate is required and checked against ca_file */
-    const char *min_version;      /* "1.2" (default) or "1.3"; anything else is refused */
-    const char *const *ciphers;   /* Go's names (cipher_suites); count 0: default */
+    bool verify;                /* a client certificate is required and checked against ca_file */
+    const char *min_version;    /* "1.2" (default) or "1.3"; anything else is refused */
+    const char *const *ciphers; /* Go's names (cipher_suites); count 0: default */
     uint32_t cipher_count;
-    const char *const *curves;    /* Go's names (curve_preferences) */
+    const char *const *curves; /* Go's names (curve_preferences) */
     uint32_t curve_count;
-    const char *const *pinned;    /* lower-case hex SHA-256 of the leaf's SubjectPublicKeyInfo */
+    const char *const *pinned; /* lower-case hex SHA-256 of the leaf's SubjectPublicKeyInfo */
     uint32_t pinned_count;
-    bool client;                  /* dials (tests, later routes); server otherwise */
-    bool insecure;                /* client only: do not verify the peer */
+    bool client;   /* dials (tests, later routes); server otherwise */
+    bool insecure; /* client only: do not verify the peer */
 };
 
 /**
@@ -86,8 +87,9 @@ const char *rb_tls_cipher(const struct rb_tls *tls);
 /** A peer certificate, for verify_and_map, connz and callbacks. Slices lie in the rb_tls_peer. */
 struct rb_tls_cert {
     struct rb_slice der;
-    struct rb_slice subject;     /* RFC 2253 text, as Go's pkix.Name.String() prints it */
-    struct rb_slice subject_raw; /* RDNs in certificate order, "CN=x,OU=y" as nats-server's dn helper prints them */
+    struct rb_slice subject; /* RFC 2253 text, as Go's pkix.Name.String() prints it */
+    struct rb_slice
+        subject_raw; /* RDNs in certificate order, "CN=x,OU=y" as nats-server's dn helper prints them */
     char spki_sha256[65], cert_sha256[65];
 };
 struct rb_tls_peer {
