@@ -1,6 +1,7 @@
 /* http.h - a bounded reader of HTTP/1.1 requests, for the monitor and the WebSocket upgrade, and response heads.
  *
- * Bodies are not read: a request with Content-Length above 0 or Transfer-Encoding is refused (the monitor needs none).
+ * Bodies are not read: a request with Content-Length above 0 or Transfer-Encoding is refused (RB_HTTP_BAD, with the field
+ * below set), so what follows a head is the next head.
  */
 #pragma once
 
@@ -24,8 +25,8 @@ struct rb_http_request {
     bool http_1_0, keep_alive;
     struct rb_http_header headers[RB_HTTP_HEADERS_MAX];
     uint32_t header_count;
-    uint64_t content_length;
-    bool chunked;
+    uint64_t content_length; /* 0 when the result is RB_HTTP_DONE */
+    bool chunked;            /* false when the result is RB_HTTP_DONE */
 };
 
 enum rb_http_result {
@@ -35,14 +36,19 @@ enum rb_http_result {
     RB_HTTP_TOO_LONG, /* 431 */
 };
 
-/** Looks for a whole head at the front of `text`. Refuses what smuggling needs: bare CR, obs-fold, two lengths, spaces before ':'. */
+/**
+ * Looks for a whole head at the front of `text`. Refuses what smuggling needs: bare CR, obs-fold, two lengths, spaces
+ * before ':', two hosts. A line may end with LF alone. A missing Host is the caller's to refuse.
+ */
 enum rb_http_result rb_http_parse(struct rb_slice text, struct rb_http_request *request,
                                   size_t *ret_len);
 /** First header of that name (case-insensitive); ptr NULL when absent. */
 struct rb_slice rb_http_find(const struct rb_http_request *request, const char *name);
 /** A comma-separated list in any header of that name holds `token` (case-insensitive). */
 bool rb_http_has_token(const struct rb_http_request *request, const char *name, const char *token);
-/** Value of a cookie; ptr NULL when absent. */
+/** "host:port" of a target in absolute form, which then counts instead of the Host header; false when there is none. */
+bool rb_http_authority(const struct rb_http_request *request, struct rb_slice *ret_authority);
+/** Value of a cookie, quotes removed; ptr NULL when absent or malformed. The last one wins, as in nats-server. */
 struct rb_slice rb_http_cookie(const struct rb_http_request *request, struct rb_slice name);
 /** Value of a query parameter, percent- and plus-decoded into `out` (cut at cap). False when absent. First one wins. */
 bool rb_http_query(struct rb_slice query, const char *name, char *out, size_t cap);
