@@ -169,3 +169,26 @@ bool rb_subject_overlap(struct rb_slice a, struct rb_slice b)
     }
     return b_tokens.done;
 }
+
+bool rb_subject_subset(struct rb_slice pattern, struct rb_slice of_pattern)
+{
+    struct rb_tokens tokens = rb_tokens_over(pattern);
+    struct rb_tokens of_tokens = rb_tokens_over(of_pattern);
+    struct rb_slice token;
+    struct rb_slice of_token;
+    if (!rb_subject_valid_sub(pattern) || !rb_subject_valid_sub(of_pattern)) {
+        return false;
+    }
+    while (rb_tokens_next(&of_tokens, &of_token)) {
+        if (!rb_tokens_next(&tokens, &token)) {
+            return false;
+        }
+        if (is_tail(of_token)) {
+            return true;
+        }
+        if (is_tail(token) || (!is_star(of_token) && !rb_slice_equal(of_token, token))) {
+            return false; /* a '*' in `pattern` equals no literal token, which is right: it is wider */
+        }
+    }
+    return tokens.done;
+}

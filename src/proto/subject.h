@@ -20,6 +20,8 @@ uint32_t rb_subject_token_count(struct rb_slice subject);
 bool rb_subject_match(struct rb_slice pattern, struct rb_slice subject);
 /** Could one literal subject match both patterns? */
 bool rb_subject_overlap(struct rb_slice a, struct rb_slice b);
+/** Is every literal that `pattern` matches matched by `of_pattern` too? False when one is no subject. */
+bool rb_subject_subset(struct rb_slice pattern, struct rb_slice of_pattern);
 
 /** Walks tokens: `rest` begins as the subject; false at the end. An empty subject has no token. */
 struct rb_tokens {

@@ -168,6 +168,33 @@ static void overlap_is_a_common_match(void **state)
     }
 }
 
+/* Every literal of the first is one of the second; the odd ones are no subjects at all. */
+static void subset_agrees_with_the_table(void **state)
+{
+    static const struct {
+        const char *pattern, *of;
+        bool subset;
+    } rows[] = {
+        { "a", "a", true },         { "a", "b", false },      { "a", "a.b", false },
+        { "a.b", "a", false },      { "a", "*", true },       { "*", "a", false },
+        { "*", "*", true },         { "*", ">", true },       { ">", "*", false },
+        { ">", ">", true },         { "a.>", ">", true },     { "a.>", "a.>", true },
+        { "a.>", "a.*", false },    { "a.*", "a.>", true },   { "a.*", "*.*", true },
+        { "*.*", "a.*", false },    { "*.b", "*.>", true },   { "*.>", "*.*", false },
+        { "a", "a.>", false },      { "a.b.c", "a.>", true }, { ">", "*.>", false },
+        { "*.>", ">", true },       { "a.*.>", "a.>", true }, { "a.>", "a.*.>", false },
+        { "a.*.c", "a.*.*", true }, { "a*", "a*", true },     { "a*", "*", true },
+        { "", "", false },          { "", ">", false },       { "a", "", false },
+        { "a..b", ">", false },     { "a.b", "a..b", false }, { "a.", "a.>", false },
+        { ">.a", ">", false },      { "a", ">.a", false },    { "a>", ">", true },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rb_subject_subset(text(rows[i].pattern), text(rows[i].of)) != rows[i].subset) {
+            fail_msg("subset of %s and %s", rows[i].pattern, rows[i].of);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +202,7 @@ int main(void)
         cmocka_unit_test(tokens_are_walked),
         cmocka_unit_test(patterns_match),
         cmocka_unit_test(patterns_overlap),
+        cmocka_unit_test(subset_agrees_with_the_table),
         cmocka_unit_test(overlap_is_a_common_match),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
