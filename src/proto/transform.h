@@ -11,9 +11,9 @@
 struct rb_transform;
 
 enum rb_transform_rules {
-    RB_TRANSFORM_ANY,     /* stream transforms, republish: all functions */
+    RB_TRANSFORM_ANY, /* stream transforms, republish: all functions */
     RB_TRANSFORM_MAPPING, /* account mappings: without left and right, as nats-server's ValidateMapping */
-    RB_TRANSFORM_IMPORT,  /* only wildcards, all of them used */
+    RB_TRANSFORM_IMPORT, /* only wildcards, all of them used */
 };
 
 #define RB_TRANSFORM_ERROR_MAX 256
