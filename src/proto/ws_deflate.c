@@ -235,11 +235,11 @@ enum rb_ws_inflate rb_ws_inflate_step(struct rb_ws_inflater *inflater, struct rb
         *in = rb_slice_of(in->ptr + taken, in->len - taken);
     }
     inflater->pending = stream->avail_out == 0;
-    if (result != Z_OK) {
-        return result == Z_MEM_ERROR ? RB_WS_INFLATE_MEMORY : RB_WS_INFLATE_CORRUPT;
-    }
     if (made > inflater->left) {
         return RB_WS_INFLATE_TOO_BIG;
+    } /* first, so that the verdict does not depend on how the input is cut */
+    if (result != Z_OK) {
+        return result == Z_MEM_ERROR ? RB_WS_INFLATE_MEMORY : RB_WS_INFLATE_CORRUPT;
     }
     inflater->left -= made;
     *ret_out = rb_slice_of(inflater->out, made);
