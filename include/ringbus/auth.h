@@ -30,8 +30,9 @@ extern "C" {
 /** What a client shows. Texts end with NUL and are never NULL; "" when not given. */
 struct rb_auth_offer {
     uint64_t client_id;
-    const char *connection_type; /* STANDARD, WEBSOCKET, LEAFNODE, LEAFNODE_WS, MQTT, MQTT_WS, IN_PROCESS */
-    const char *peer_ip;         /* "" in process */
+    const char *
+        connection_type; /* STANDARD, WEBSOCKET, LEAFNODE, LEAFNODE_WS, MQTT, MQTT_WS, IN_PROCESS */
+    const char *peer_ip; /* "" in process */
     uint16_t peer_port;
     /* CONNECT. */
     const char *user, *pass, *token, *nkey, *signature, *jwt, *name, *lang, *version;
@@ -59,8 +60,8 @@ struct rb_auth_rules {
 };
 
 struct rb_auth_grant {
-    const char *user;    /* what logs and monitoring call it; NULL or "": nothing */
-    const char *account; /* NULL or "": "$G"; else an account of the configuration */
+    const char *user;                  /* what logs and monitoring call it; NULL or "": nothing */
+    const char *account;               /* NULL or "": "$G"; else an account of the configuration */
     const struct rb_auth_rules *rules; /* NULL: everything is permitted */
 };
 

@@ -27,12 +27,12 @@ struct rb_auth_cert {
 
 /** What a connection brings. Slices are borrowed during rb_auth_begin only (copied when the answer comes later). */
 struct rb_auth_request {
-    uint32_t type; /* one of RB_TYPE_* */
+    uint32_t type;  /* one of RB_TYPE_* */
     bool websocket; /* judged by the websocket block's own login, if it has one */
     bool tls_map;   /* the listener has verify_and_map */
     /* `jwt` is ignored, but for a callback: there is no operator mode. `proxy_sig`: a trusted proxy's, over the nonce. */
     struct rb_slice user, pass, token, nkey, sig, jwt, name, lang, version, proxy_sig;
-    struct rb_slice nonce; /* as INFO gave it */
+    struct rb_slice nonce;           /* as INFO gave it */
     const struct rb_auth_cert *cert; /* NULL: no client certificate (that was verified) */
     struct rb_addr peer;
     uint64_t cid;
@@ -43,7 +43,10 @@ enum rb_verdict_kind { RB_VERDICT_REFUSE, RB_VERDICT_ACCEPT, RB_VERDICT_LATER };
 /** How the identity was proven: what logs and monitoring call it. */
 enum rb_identity_kind {
     RB_IDENTITY_NONE, /* no authentication is required */
-    RB_IDENTITY_USER, RB_IDENTITY_NKEY, RB_IDENTITY_TOKEN, RB_IDENTITY_CUSTOM,
+    RB_IDENTITY_USER,
+    RB_IDENTITY_NKEY,
+    RB_IDENTITY_TOKEN,
+    RB_IDENTITY_CUSTOM,
 };
 
 /** Why not, where monitoring gives it a name of its own; on the wire all are `Authorization Violation`. */
@@ -58,11 +61,15 @@ struct rb_verdict {
     enum rb_refusal refusal;
     enum rb_identity_kind identity;
     uint32_t account; /* index in policy->accounts */
-    const struct rb_policy_user *user; /* lies in the policy; NULL for none, token, single user, custom */
-    struct rb_slice name; /* user name or public nkey; never a token. In the policy, or in `custom` */
+    const struct rb_policy_user
+        *user; /* lies in the policy; NULL for none, token, single user, custom */
+    struct rb_slice
+        name; /* user name or public nkey; never a token. In the policy, or in `custom` */
     const struct rb_permissions *permissions; /* in the policy, or in `custom`; NULL: everything */
-    struct rb_auth_custom *custom; /* counted result of a callback; give back with rb_auth_custom_release. NULL otherwise */
-    struct rb_slice proxy; /* public key of the trusted proxy that vouched; in the policy. Empty: none */
+    struct rb_auth_custom *
+        custom; /* counted result of a callback; give back with rb_auth_custom_release. NULL otherwise */
+    struct rb_slice
+        proxy; /* public key of the trusted proxy that vouched; in the policy. Empty: none */
     const char *reason; /* of a refusal, for the log; static, or in `custom`; never a secret */
 };
 

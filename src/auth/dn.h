@@ -10,7 +10,7 @@
 #define RB_DN_TEXT_MAX 4096
 
 struct rb_dn_attribute {
-    uint32_t rdn;               /* 0-based; attributes of one RDN lie together */
+    uint32_t rdn;                /* 0-based; attributes of one RDN lie together */
     struct rb_slice type, value; /* in `text`, or static */
 };
 

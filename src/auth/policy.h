@@ -42,18 +42,19 @@ struct rb_perm_list {
 
 struct rb_permissions {
     struct rb_perm_list publish_allow, publish_deny, subscribe_allow, subscribe_deny;
-    bool responses;            /* allow_responses: then publish_allow is `set`, if only as an empty list */
-    int64_t responses_max;     /* messages per reply subject; -1: no limit */
-    int64_t responses_ttl_ns;  /* -1: no limit */
+    bool responses; /* allow_responses: then publish_allow is `set`, if only as an empty list */
+    int64_t responses_max;    /* messages per reply subject; -1: no limit */
+    int64_t responses_ttl_ns; /* -1: no limit */
 };
 
 struct rb_policy_user {
-    struct rb_slice name;  /* empty for an nkey user */
-    struct rb_slice pass;  /* plain, or bcrypt ($2a$, $2b$, $2x$, $2y$); empty: only by TLS map */
-    struct rb_slice nkey;  /* "U..." public key; empty for a named user */
-    uint32_t account;      /* index in policy->accounts */
-    uint32_t types;        /* RB_TYPE_*; RB_TYPE_ALL when not restricted */
-    const struct rb_permissions *permissions; /* NULL: everything; default_permissions are filled in */
+    struct rb_slice name; /* empty for an nkey user */
+    struct rb_slice pass; /* plain, or bcrypt ($2a$, $2b$, $2x$, $2y$); empty: only by TLS map */
+    struct rb_slice nkey; /* "U..." public key; empty for a named user */
+    uint32_t account;     /* index in policy->accounts */
+    uint32_t types;       /* RB_TYPE_*; RB_TYPE_ALL when not restricted */
+    const struct rb_permissions
+        *permissions; /* NULL: everything; default_permissions are filled in */
     bool proxy_required;
 };
 
@@ -69,7 +70,7 @@ struct rb_export {
     struct rb_slice subject;
     const uint32_t *accounts; /* indexes of those that may import */
     uint32_t account_count;
-    bool restricted; /* `accounts` was given, or account_token_position is */
+    bool restricted;                 /* `accounts` was given, or account_token_position is */
     uint32_t account_token_position; /* 1-based; 0: none */
     enum rb_response_type response;
     int64_t threshold_ns; /* 0: 2 minutes */
@@ -80,16 +81,17 @@ struct rb_export {
 
 struct rb_import {
     bool service;
-    uint32_t account; /* index of the exporting account */
+    uint32_t account;        /* index of the exporting account */
     struct rb_slice subject; /* in the exporting account */
-    struct rb_slice to;      /* in the importing account: empty: as `subject`; may be a transform's destination */
-    struct rb_slice prefix;  /* streams only: put in front, with a dot */
+    struct rb_slice
+        to; /* in the importing account: empty: as `subject`; may be a transform's destination */
+    struct rb_slice prefix; /* streams only: put in front, with a dot */
     bool share, allow_trace;
 };
 
 struct rb_mapping_target {
     struct rb_slice subject;
-    uint32_t weight; /* percent */
+    uint32_t weight;         /* percent */
     struct rb_slice cluster; /* empty: everywhere */
 };
 
@@ -134,7 +136,8 @@ struct rb_policy_dn {
 struct rb_policy {
     _Atomic uint32_t ref_count;
     struct rb_arena *arena; /* this struct lies in it as well */
-    const struct rb_policy_account *accounts; /* [0] "$G", [1] the system account (absent: no_system_account) */
+    const struct rb_policy_account
+        *accounts; /* [0] "$G", [1] the system account (absent: no_system_account) */
     uint32_t account_count;
     int32_t system_account; /* index; -1: none */
     const struct rb_policy_user *users;
@@ -157,7 +160,8 @@ struct rb_policy {
     struct rb_policy_index user_index, nkey_index, account_index;
     const struct rb_policy_dn *dns; /* with a TLS map only */
     uint32_t dn_count;
-    struct rb_slice slow_secret; /* the costliest bcrypt hash among the users' passwords; empty: none */
+    struct rb_slice
+        slow_secret; /* the costliest bcrypt hash among the users' passwords; empty: none */
     bool sealed;
 };
 

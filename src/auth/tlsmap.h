@@ -13,7 +13,8 @@ const struct rb_policy_user *rb_tlsmap_find(const struct rb_policy *policy,
 #define RB_TLSMAP_TEXT_MAX 8192
 /** A subject as nats-server writes it: known attributes only, in Go's fixed order, and the domain components. For tests. */
 struct rb_tlsmap_subject {
-    struct rb_slice text, with_domain; /* in `bytes`; with_domain is empty when there are no domain components */
+    struct rb_slice text,
+        with_domain; /* in `bytes`; with_domain is empty when there are no domain components */
     uint8_t bytes[2 * RB_TLSMAP_TEXT_MAX];
 };
 /** False: no certificate in `der`, or too long. */
