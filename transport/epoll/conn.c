@@ -139,6 +139,7 @@ static void deliver_connected(struct epoll_transport *t, struct epoll_conn *conn
     struct rb_event *event = epoll_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
     event->peer = peer;
     event->local = local;
+    conn->fresh = true;
     enlist(t, conn);
 }
 
@@ -339,9 +340,10 @@ void epoll_run_active(struct epoll_transport *t)
            (link = rb_list_pop(&todo)) != NULL) {
         struct epoll_conn *conn = RB_CONTAINER(link, struct epoll_conn, active_link);
         write_some(t, conn);
-        if (wants_read(conn)) {
+        if (wants_read(conn) && !conn->fresh) {
             read_some(t, conn); /* invariant 3 */
         }
+        conn->fresh = false;
         enlist(t, conn);
         check_conn(conn);
     }

@@ -53,6 +53,7 @@ struct epoll_conn {
     bool sending;   /* SENT was not delivered yet */
     bool left;      /* bytes of the send wait for room in the kernel */
     bool hung_up;   /* the peer's end is behind the bytes: a short read is not the last one */
+    bool fresh;     /* CONNECTED is in this batch: RECEIVED waits for the owner's set_user() */
     bool failed;    /* FAILED is due or delivered: no RECEIVED any more */
     bool peer_done; /* the peer ended its side in order: sends still work */
     uint32_t drained_bytes;
