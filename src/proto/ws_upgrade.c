@@ -46,7 +46,11 @@ static bool parse_port(struct rb_slice text, uint32_t *ret_port)
 static bool split_host(struct rb_slice text, uint32_t port_default, struct origin *origin)
 {
     size_t end = 0;
-    bool bracket = text.len > 0 && text.ptr[0] == '[';
+    *origin = (struct origin){ .scheme = origin->scheme, .port = port_default };
+    if (text.len == 0) {
+        return true; /* its pointer may be NULL */
+    }
+    bool bracket = text.ptr[0] == '[';
     while (end < text.len && text.ptr[end] != (bracket ? ']' : ':')) {
         end++;
     }
@@ -55,7 +59,6 @@ static bool split_host(struct rb_slice text, uint32_t port_default, struct origi
     }
     origin->host = rb_slice_of(text.ptr + bracket, end - bracket);
     end += bracket;
-    origin->port = port_default;
     if (end == text.len) {
         return true;
     }
