@@ -562,6 +562,9 @@ static bool is_reversible(const struct rb_transform *transform)
         if (kind != RB_STEP_LITERAL && kind != RB_STEP_TOKEN && kind != RB_STEP_REST) {
             return false;
         }
+        if (kind == RB_STEP_TOKEN && transform->steps[i].token >= transform->token_count) {
+            return false; /* "$0" of ">": a part of the rest, written twice */
+        }
     }
     return uses_all(transform);
 }

@@ -12,7 +12,7 @@ struct rb_transform;
 
 enum rb_transform_rules {
     RB_TRANSFORM_ANY, /* stream transforms, republish: all functions */
-    RB_TRANSFORM_MAPPING, /* account mappings: without left and right, as nats-server's ValidateMapping */
+    RB_TRANSFORM_MAPPING, /* account mappings: the same, but each token is judged first, which changes some errors */
     RB_TRANSFORM_IMPORT, /* only wildcards, all of them used */
 };
 

@@ -466,6 +466,11 @@ static void lossy_transforms_have_no_reverse(void **state)
         assert_null(back);
         rb_transform_destroy(there);
     }
+    struct rb_transform *there = make(RB_TRANSFORM_IMPORT, ">", "$0.>");
+    struct rb_transform *back = NULL;
+    assert_int_equal(rb_transform_reverse(there, &back), RB_ERR_INVALID);
+    assert_null(back);
+    rb_transform_destroy(there);
     rb_transform_destroy(NULL);
 }
 
