@@ -65,7 +65,7 @@ void socket_pair_open(const struct socket_driver *driver, struct suite_world *re
     *ret_world = (struct suite_world){ .server = pair->members[0].t,
                                        .client = pair->members[1].t,
                                        .listen_addr = { .family = 4, .ip = { 127, 0, 0, 1 } },
-                                       .poll_timeout_ns = MS,
+                                       .poll_timeout_ns = MS / 4,
                                        .ctx = pair };
 }
 

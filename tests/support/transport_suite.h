@@ -12,8 +12,17 @@ struct suite_world {
     void *ctx;               /* the driver's own */
 };
 
+/** What a driver does not have; cases about it are left out. */
+enum {
+    SUITE_NO_LISTENERS = 1, /* nor addresses: connections come another way */
+    SUITE_NO_DRAIN = 2,     /* after the peer's close, sends fail at once */
+};
+
 struct suite_driver {
     const char *name;
+    uint32_t without;
+    uint32_t
+        crowd_count; /* of connections in the big case; 0: 2000, as the limit of descriptors allows */
     /** Fills the world; fails the running test when it cannot. */
     void (*open)(struct suite_world *ret_world);
     /** Called before each round of polls: lets time pass. May be NULL. */

@@ -676,9 +676,19 @@ static void release_conn(struct sim_transport *t, struct sim_conn *conn)
     free_cable_unused(cable);
 }
 
+static void give_failed(struct sim_transport *t, struct sim_conn *conn, enum rb_err err)
+{
+    conn->failed = true;
+    conn->failed_err = err;
+    give(t, conn, RB_EVENT_FAILED, err);
+}
+
 static void collect_closing(struct sim_transport *t, struct sim_conn *conn)
 {
-    if (conn->send.active) {
+    if (!conn->announced) {
+        conn->announced = true;
+        give_failed(t, conn, RB_ERR_CANCELED); /* closed while dialing */
+    } else if (conn->send.active) {
         conn->send.active = false;
         give(t, conn, RB_EVENT_SENT, conn->send.done ? conn->send.err : RB_ERR_CANCELED);
     }
@@ -686,13 +696,6 @@ static void collect_closing(struct sim_transport *t, struct sim_conn *conn)
         give(t, conn, RB_EVENT_CLOSED, RB_OK);
         release_conn(t, conn);
     }
-}
-
-static void give_failed(struct sim_transport *t, struct sim_conn *conn, enum rb_err err)
-{
-    conn->failed = true;
-    conn->failed_err = err;
-    give(t, conn, RB_EVENT_FAILED, err);
 }
 
 static void collect_new(struct sim_transport *t, struct sim_conn *conn)
@@ -723,6 +726,7 @@ static void collect_received(struct sim_transport *t, struct sim_conn *conn)
         }
         size_t len = lane_available(lane, net->now_ns, net->options.recv_bytes_max);
         if (len == 0) {
+            conn->overrun = 0; /* only what had arrived when credit was withdrawn */
             return;
         }
         if (!conn->credit) {
@@ -833,7 +837,7 @@ static uint32_t sim_poll(struct rb_transport *base, int64_t timeout_ns,
 static bool conn_ready(const struct sim_conn *conn, uint64_t now_ns)
 {
     if (conn->closing) {
-        return conn->send.active || conn->closed_ns <= now_ns;
+        return !conn->announced || conn->send.active || conn->closed_ns <= now_ns;
     }
     if (!conn->announced) {
         return conn->side == 1 || conn->cable->accept_ns == NEVER;
@@ -1001,7 +1005,9 @@ static void sim_credit(struct rb_transport *base, struct rb_conn_id id, bool rec
         return;
     }
     conn->credit = receive;
-    conn->overrun = receive ? 0 : rb_env_below(&t->net->draw, 3);
+    uint32_t overrun = receive ? 0 : rb_env_below(&t->net->draw, 3);
+    bool arrived = lane_readable(&conn->cable->lane[conn->side], t->net->now_ns);
+    conn->overrun = arrived ? overrun : 0;
 }
 
 static void sim_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
