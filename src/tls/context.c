@@ -463,6 +463,7 @@ static void set_behaviour(struct rb_tls_context *context)
     SSL_CTX_set_info_callback(ssl, rb_tls_info);
     if (!context->client) {
         SSL_CTX_set_client_hello_cb(ssl, rb_tls_check_hello, context);
+        SSL_CTX_set_keylog_callback(ssl, rb_tls_take_secret);
     }
     X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ssl);
     X509_VERIFY_PARAM_set_flags(

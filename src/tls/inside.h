@@ -5,6 +5,7 @@
 
 #include <openssl/ssl.h>
 
+#include "tls/record.h"
 #include "tls/tls.h"
 
 /** A certificate of our own with its key and the rest of its chain. */
@@ -35,7 +36,10 @@ enum rb_tls_state {
 };
 
 struct rb_tls {
-    SSL *ssl;
+    SSL *ssl;                       /* NULL once `records` has taken its place */
+    struct rb_tls_records *records; /* NULL: OpenSSL's own record layer */
+    struct rb_tls_agreed
+        *agreed; /* TLS 1.3, during the handshake: secrets on their way to `records` */
     struct rb_tls_context *context;
     /* Borrowed, during one call only. */
     struct rb_slice *in;
@@ -45,11 +49,12 @@ struct rb_tls {
     char *error;   /* NULL: nothing failed, or there was no memory to say what */
     uint8_t *peer; /* the peer's certificates: per certificate a length of 4 bytes and the DER */
     uint32_t peer_bytes;
+    uint16_t version, suite; /* after the handshake, as on the wire */
     enum rb_tls_state state : 8;
     uint8_t first_len; /* how much of `first` is there */
     uint8_t first[7];  /* the peer's first record: header, and the alert if it is one */
     uint8_t alert_sent;
-    bool sink_failed, host_set, verified, alert_was_sent;
+    bool sink_failed, host_set, verified, alert_was_sent, said_goodbye;
 };
 
 /* tls.c */
@@ -59,6 +64,7 @@ struct rb_tls *rb_tls_of(const SSL *ssl);
 __attribute__((format(printf, 2, 3))) void rb_tls_fail(struct rb_tls *tls, const char *format, ...);
 BIO_METHOD *rb_tls_bio_method(void);
 void rb_tls_info(const SSL *ssl, int where, int value);
+void rb_tls_take_secret(const SSL *ssl, const char *line);
 
 /* choose.c: callbacks of OpenSSL */
 int rb_tls_choose_pair(SSL *ssl, void *context);

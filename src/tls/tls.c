@@ -30,6 +30,7 @@
 #define RECORD_HANDSHAKE 0x16
 #define RECORD_ALERT 0x15
 #define RECORD_SSLV2 0x80
+#define RECORD_ERROR_CAP 128
 #define HOST_LEN_MAX 253
 
 /* ---------------------------------------------------------------- the BIO */
@@ -125,6 +126,8 @@ void rb_tls_destroy(struct rb_tls *tls)
         return;
     }
     SSL_free(tls->ssl);
+    rb_tls_records_destroy(tls->records);
+    OPENSSL_clear_free(tls->agreed, sizeof(*tls->agreed));
     ERR_clear_error();
     rb_tls_context_release(tls->context);
     free(tls->error);
@@ -369,6 +372,77 @@ static bool pinned(const struct rb_tls *tls)
     return false;
 }
 
+/*
+ * OpenSSL's way to give traffic secrets away, meant for debugging: "SERVER_TRAFFIC_SECRET_0 RANDOM SECRET", in hex.
+ * They go to record.c and nowhere else.
+ */
+void rb_tls_take_secret(const SSL *ssl, const char *line)
+{
+    struct rb_tls *tls = rb_tls_of(ssl);
+    bool read = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0;
+    bool write = strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0;
+    const char *secret = strrchr(line, ' ');
+    if ((!read && !write) || secret == NULL) {
+        return;
+    }
+    if (tls->agreed == NULL) {
+        tls->agreed = OPENSSL_zalloc(sizeof(*tls->agreed));
+    }
+    if (tls->agreed == NULL) {
+        return; /* leave_openssl() sees that there are none */
+    }
+    uint8_t *out = read ? tls->agreed->read_secret : tls->agreed->write_secret;
+    if (OPENSSL_hexstr2buf_ex(out, sizeof(tls->agreed->read_secret), &tls->agreed->secret_len,
+                              secret + 1, '\0') != 1) {
+        tls->agreed->secret_len = 0;
+    }
+}
+
+/* Fills what record.c needs to know. False: it is not to be had. */
+static bool gather_agreed(struct rb_tls *tls)
+{
+    if (tls->agreed == NULL && tls->version == TLS1_2_VERSION) {
+        tls->agreed = OPENSSL_zalloc(sizeof(*tls->agreed));
+    }
+    struct rb_tls_agreed *agreed = tls->agreed;
+    if (agreed == NULL) {
+        return false;
+    }
+    agreed->version = tls->version;
+    agreed->suite = tls->suite;
+    if (tls->version == TLS1_2_VERSION) {
+        agreed->secret_len = SSL_SESSION_get_master_key(
+            SSL_get_session(tls->ssl), agreed->read_secret, sizeof(agreed->read_secret));
+        (void)SSL_get_client_random(tls->ssl, agreed->client_random, sizeof(agreed->client_random));
+        (void)SSL_get_server_random(tls->ssl, agreed->server_random, sizeof(agreed->server_random));
+    }
+    return agreed->secret_len > 0;
+}
+
+/*
+ * Hands a server's connection over to record.c where it can take it; else OpenSSL goes on. It stands between two records
+ * here: it has read no further than Finished, and sends no tickets behind its own.
+ */
+static enum rb_err leave_openssl(struct rb_tls *tls)
+{
+    enum rb_err err = RB_ERR_UNSUPPORTED;
+    bool able = !tls->context->client && SSL_has_pending(tls->ssl) == 0 &&
+                SSL_SESSION_get_max_fragment_length(SSL_get_session(tls->ssl)) == 0;
+    if (able && gather_agreed(tls)) {
+        err = rb_tls_records_create(tls->agreed, &tls->records);
+    }
+    OPENSSL_clear_free(tls->agreed, sizeof(*tls->agreed));
+    tls->agreed = NULL;
+    if (err == RB_OK) {
+        SSL_free(tls->ssl);
+        tls->ssl = NULL;
+    } else if (err == RB_ERR_UNSUPPORTED) {
+        SSL_free_buffers(tls->ssl);
+        err = RB_OK;
+    }
+    return err;
+}
+
 static enum rb_tls_result finish_handshake(struct rb_tls *tls)
 {
     if (tls->context->pinned_count > 0 && !pinned(tls)) {
@@ -377,11 +451,12 @@ static enum rb_tls_result finish_handshake(struct rb_tls *tls)
     }
     tls->verified = tls->context->verifies && SSL_get0_peer_certificate(tls->ssl) != NULL &&
                     SSL_get_verify_result(tls->ssl) == X509_V_OK;
-    if (!rb_tls_peer_keep(tls)) {
+    tls->version = (uint16_t)SSL_version(tls->ssl);
+    tls->suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(tls->ssl));
+    if (!rb_tls_peer_keep(tls) || leave_openssl(tls) != RB_OK) {
         rb_tls_fail(tls, "out of memory");
         return fail(tls);
     }
-    SSL_free_buffers(tls->ssl);
     tls->state = RB_TLS_STATE_READY;
     end_call(tls);
     return RB_TLS_DONE;
@@ -421,6 +496,29 @@ enum rb_tls_result rb_tls_handshake(struct rb_tls *tls, struct rb_slice *in, rb_
 
 /* ---------------------------------------------------------------- data */
 
+/* Keeps the state in step with what record.c found. */
+static enum rb_tls_result note_end(struct rb_tls *tls, enum rb_tls_result result, const char *error)
+{
+    if (error[0] != '\0') {
+        rb_tls_fail(tls, "%s", error);
+    }
+    if (result == RB_TLS_FAILED) {
+        tls->state = RB_TLS_STATE_FAILED;
+    } else if (result == RB_TLS_CLOSED) {
+        rb_tls_fail(tls, "EOF");
+        tls->state = RB_TLS_STATE_CLOSED;
+    }
+    return result;
+}
+
+static enum rb_tls_result read_records(struct rb_tls *tls, struct rb_slice *in, uint8_t *out,
+                                       size_t cap, size_t *ret_len, rb_tls_sink sink, void *ctx)
+{
+    char error[RECORD_ERROR_CAP] = "";
+    const struct rb_tls_flow flow = { in, sink, ctx, error, sizeof(error) };
+    return note_end(tls, rb_tls_records_read(tls->records, out, cap, ret_len, &flow), error);
+}
+
 enum rb_tls_result rb_tls_read(struct rb_tls *tls, struct rb_slice *in, uint8_t *out, size_t cap,
                                size_t *ret_len, rb_tls_sink sink, void *ctx)
 {
@@ -428,6 +526,9 @@ enum rb_tls_result rb_tls_read(struct rb_tls *tls, struct rb_slice *in, uint8_t 
     *ret_len = 0;
     if (tls->state != RB_TLS_STATE_READY) {
         return tls->state == RB_TLS_STATE_CLOSED ? RB_TLS_CLOSED : RB_TLS_FAILED;
+    }
+    if (tls->records != NULL) {
+        return read_records(tls, in, out, cap, ret_len, sink, ctx);
     }
     if (in->len == 0 && SSL_has_pending(tls->ssl) == 0) {
         return RB_TLS_MORE;
@@ -455,11 +556,20 @@ enum rb_tls_result rb_tls_write(struct rb_tls *tls, struct rb_slice plain, rb_tl
                                 void *ctx)
 {
     rb_assert(tls->state != RB_TLS_STATE_HANDSHAKE);
+    if (tls->said_goodbye) {
+        rb_tls_fail(tls, "tls: protocol is shutdown");
+        return RB_TLS_FAILED;
+    }
     if (tls->state == RB_TLS_STATE_FAILED) {
         return RB_TLS_FAILED;
     }
     if (plain.len == 0) {
         return RB_TLS_DONE;
+    }
+    if (tls->records != NULL) {
+        char error[RECORD_ERROR_CAP] = "";
+        const struct rb_tls_flow flow = { NULL, sink, ctx, error, sizeof(error) };
+        return note_end(tls, rb_tls_records_write(tls->records, plain, &flow), error);
     }
     begin_call(tls, NULL, sink, ctx);
     size_t written = 0;
@@ -476,7 +586,13 @@ void rb_tls_shutdown(struct rb_tls *tls, rb_tls_sink sink, void *ctx)
     if (tls->state != RB_TLS_STATE_READY && tls->state != RB_TLS_STATE_CLOSED) {
         return;
     }
-    if (SSL_in_init(tls->ssl) || (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN) != 0) {
+    if (tls->said_goodbye || (tls->ssl != NULL && SSL_in_init(tls->ssl))) {
+        return;
+    }
+    tls->said_goodbye = true;
+    if (tls->records != NULL) {
+        const struct rb_tls_flow flow = { NULL, sink, ctx, NULL, 0 };
+        rb_tls_records_close(tls->records, &flow);
         return;
     }
     begin_call(tls, NULL, sink, ctx);
@@ -488,7 +604,7 @@ void rb_tls_shutdown(struct rb_tls *tls, rb_tls_sink sink, void *ctx)
 
 const char *rb_tls_version(const struct rb_tls *tls)
 {
-    switch (SSL_version(tls->ssl)) {
+    switch (tls->version) {
     case TLS1_2_VERSION:
         return "1.2";
     case TLS1_3_VERSION:
@@ -500,10 +616,6 @@ const char *rb_tls_version(const struct rb_tls *tls)
 
 const char *rb_tls_cipher(const struct rb_tls *tls)
 {
-    const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
-    const char *name = NULL;
-    if (cipher != NULL) {
-        name = rb_tls_suite_name(SSL_CIPHER_get_protocol_id(cipher));
-    }
+    const char *name = tls->version == 0 ? NULL : rb_tls_suite_name(tls->suite);
     return name == NULL ? "" : name;
 }
