@@ -928,6 +928,91 @@ static void keys_can_be_changed_on_the_way(void **state)
     rb_tls_context_release(server);
 }
 
+/* Records that bring nothing are not answered for ever. */
+static void floods_of_key_updates_end_the_connection(void **state)
+{
+    struct rb_tls_context *server = create_server("server-rsa", false, NULL);
+    struct raw raw;
+    uint8_t out[16];
+    size_t len;
+    enum rb_tls_result result = RB_TLS_MORE;
+    int count = 0;
+    raw_init(&raw, server, TLS1_3_VERSION);
+    raw_shake(&raw);
+    while (result == RB_TLS_MORE && count < 100) {
+        assert_int_equal(SSL_key_update(raw.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(raw.ssl), 1);
+        result = raw_read(&raw, out, sizeof(out), &len);
+        (void)SSL_read(raw.ssl, out, sizeof(out)); /* takes the answer, or the alert */
+        ERR_clear_error();
+        count++;
+    }
+    assert_int_equal(result, RB_TLS_FAILED);
+    assert_int_equal(count, 17);
+    assert_string_equal(rb_tls_error(raw.server), "tls: too many ignored records");
+    raw_deinit(&raw);
+    rb_tls_context_release(server);
+}
+
+/* What the client has sent before its alert is read first; then the alert is told. */
+static void alerts_come_after_the_data_before_them(void **state)
+{
+    struct rb_tls_context *server = create_server("server-rsa", false, NULL);
+    for (size_t v = 0; v < 2; v++) {
+        struct raw raw;
+        uint8_t out[16];
+        size_t len;
+        raw_init(&raw, server, both_versions[v]);
+        raw_shake(&raw);
+        assert_int_equal(SSL_write(raw.ssl, "last", 4), 4);
+        uint8_t
+            bad[64]; /* a record that the client's own reader refuses: it answers with an alert */
+        memset(bad, 0x5a, sizeof(bad));
+        memcpy(bad, "\x17\x03\x03\x00\x3b", 5);
+        assert_int_equal(BIO_write(raw.in, bad, sizeof(bad)), sizeof(bad));
+        assert_int_equal(SSL_read(raw.ssl, out, sizeof(out)), -1);
+        ERR_clear_error();
+        assert_int_equal(raw_read(&raw, out, sizeof(out), &len), RB_TLS_DONE);
+        assert_int_equal(len, 4);
+        assert_memory_equal(out, "last", 4);
+        assert_int_equal(rb_tls_write(raw.server, RB_S("x"), wire_sink, &raw.to_client),
+                         RB_TLS_FAILED);
+        assert_int_equal(raw_read(&raw, out, sizeof(out), &len), RB_TLS_FAILED);
+        assert_string_equal(rb_tls_error(raw.server), "remote error: tls: bad record MAC");
+        raw_deinit(&raw);
+    }
+    rb_tls_context_release(server);
+}
+
+/* A client may ask for short records; it gets them. */
+static void short_records_are_kept_short(void **state)
+{
+    static uint8_t data[5000], back[5000];
+    struct rb_tls_context *server = create_server("server-rsa", false, NULL);
+    for (size_t v = 0; v < 2; v++) {
+        struct raw raw;
+        raw_init(&raw, server, both_versions[v]);
+        assert_int_equal(
+            SSL_set_tlsext_max_fragment_length(raw.ssl, TLSEXT_max_fragment_length_512), 1);
+        raw_shake(&raw);
+        assert_int_equal(raw.result, RB_TLS_DONE);
+        size_t before = raw.to_client.total, len = 0;
+        assert_int_equal(
+            rb_tls_write(raw.server, rb_slice_of(data, sizeof(data)), wire_sink, &raw.to_client),
+            RB_TLS_DONE);
+        assert_true(raw.to_client.total - before >= sizeof(data) + sizeof(data) / 512 * 21);
+        raw_input(&raw);
+        while (len < sizeof(back)) {
+            int got = SSL_read(raw.ssl, back + len, (int)(sizeof(back) - len));
+            assert_true(got > 0);
+            len += (size_t)got;
+        }
+        assert_string_equal(rb_tls_version(raw.server), v == 0 ? "1.2" : "1.3");
+        raw_deinit(&raw);
+    }
+    rb_tls_context_release(server);
+}
+
 static void renegotiation_is_refused(void **state)
 {
     struct rb_tls_context *server = create_server("server-rsa", false, NULL);
@@ -1057,6 +1142,44 @@ static void what_is_not_tls_is_refused_in_gos_words(void **state)
     FIRST("\x15\x03\x01\x00\x02\x01\x00", RB_TLS_CLOSED, "EOF", 0);
     FIRST("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", RB_TLS_FAILED,
           "local error: tls: error decoding message", 7);
+}
+
+/* A ClientHello with damage in up to three places: any verdict, but no crash and no error left behind. */
+static void damaged_hellos_are_survived(void **state)
+{
+    struct rb_tls_context *server = create_server("server-ecdsa", true, NULL);
+    struct raw raw;
+    uint64_t random = 42;
+    size_t failed_count = 0;
+    raw_init(&raw, server, TLS1_3_VERSION);
+    (void)SSL_do_handshake(raw.ssl);
+    struct rb_slice hello = raw_output(&raw);
+    for (int i = 0; i < 1000; i++) {
+        struct rb_tls *tls;
+        struct wire out = { 0 };
+        uint8_t copy[1024];
+        assert_true(hello.len < sizeof(copy));
+        memcpy(copy, hello.ptr, hello.len);
+        for (int j = 0; j <= i % 3; j++) {
+            random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+            copy[(random >> 33) % hello.len] = (uint8_t)(random >> 25);
+        }
+        assert_int_equal(rb_tls_create(server, &tls), RB_OK);
+        struct rb_slice in = rb_slice_of(copy, hello.len);
+        enum rb_tls_result result = rb_tls_handshake(tls, &in, wire_sink, &out);
+        assert_int_equal(ERR_peek_error(), 0);
+        assert_int_not_equal(result, RB_TLS_DONE);
+        if (result == RB_TLS_FAILED) {
+            failed_count++;
+            assert_true(strlen(rb_tls_error(tls)) > 5);
+        }
+        rb_tls_destroy(tls);
+        wire_free(&out);
+    }
+    assert_true(failed_count > 100);
+    free((void *)hello.ptr);
+    raw_deinit(&raw);
+    rb_tls_context_release(server);
 }
 
 /* A flipped bit anywhere in a record is found, whatever it does to the header. */
@@ -1211,10 +1334,14 @@ int main(void)
         cmocka_unit_test(data_of_any_size_arrives),
         cmocka_unit_test(every_suite_carries_data),
         cmocka_unit_test(keys_can_be_changed_on_the_way),
+        cmocka_unit_test(floods_of_key_updates_end_the_connection),
+        cmocka_unit_test(alerts_come_after_the_data_before_them),
+        cmocka_unit_test(short_records_are_kept_short),
         cmocka_unit_test(renegotiation_is_refused),
         cmocka_unit_test(close_notify_ends_reading_but_not_writing),
         cmocka_unit_test(truncated_streams_ask_for_more),
         cmocka_unit_test(what_is_not_tls_is_refused_in_gos_words),
+        cmocka_unit_test(damaged_hellos_are_survived),
         cmocka_unit_test(damaged_records_are_refused),
         cmocka_unit_test(sinks_may_refuse),
         cmocka_unit_test(connections_keep_the_context_they_began_with),
