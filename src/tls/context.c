@@ -256,7 +256,8 @@ static enum rb_err check_pair(const struct rb_tls_context *context, const struct
         return RB_ERR_INVALID;
     }
     ERR_clear_error(); /* of reading to the end of the files */
-    /* The first pair stays the default; the others are tried on the way, so that OpenSSL's objections come now. */
+    /* The first pair stays the default; the others are tried on the way, so that OpenSSL's
+     * objections come now. */
     if (SSL_CTX_use_cert_and_key(context->ssl, pair->leaf, pair->key, pair->chain, 1) != 1) {
         const char *words = ERR_reason_error_string(ERR_peek_error());
         snprintf(reason, REASON_CAP, "tls: %s", words == NULL ? "unusable certificate" : words);

@@ -107,7 +107,8 @@ static size_t find_kind(const X509_NAME_ENTRY *entry, size_t count)
     return i;
 }
 
-/* The value as UTF-8, to be freed with OPENSSL_free(). Returns its length, negative when it is no text. */
+/* The value as UTF-8, to be freed with OPENSSL_free(). Returns its length, negative when it is
+ * no text. */
 static int entry_value(const X509_NAME_ENTRY *entry, unsigned char **ret_value)
 {
     return ASN1_STRING_to_UTF8(ret_value, X509_NAME_ENTRY_get_data(entry));

@@ -81,6 +81,7 @@ bool rb_tls_hex_sha256(const void *ptr, size_t len, char ret_hex[65]);
 bool rb_tls_spki_sha256(const X509 *cert, char ret_hex[65]);
 bool rb_tls_cert_sha256(const X509 *cert, char ret_hex[65]);
 
-/* dn.c: names as text; *ret_text is NUL-terminated and to be freed with free(). False: no memory. */
+/* dn.c: names as text; *ret_text is NUL-terminated and to be freed with free(). False: no
+ * memory. */
 bool rb_tls_dn_go(const X509_NAME *name, char **ret_text, size_t *ret_len);
 bool rb_tls_dn_raw(const X509_NAME *name, char **ret_text, size_t *ret_len);

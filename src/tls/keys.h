@@ -1,4 +1,5 @@
-/* keys.h - traffic keys: from secrets to ciphers, one direction at a time (RFC 5246 6.3, RFC 8446 7). */
+/* keys.h - traffic keys: from secrets to ciphers, one direction at a time (RFC 5246 6.3, RFC
+ * 8446 7). */
 #pragma once
 
 #include <openssl/evp.h>

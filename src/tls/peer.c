@@ -53,7 +53,8 @@ bool rb_tls_cert_sha256(const X509 *cert, char ret_hex[65])
 
 /* ---------------------------------------------------------------- keeping */
 
-/* Counts the bytes of `cert`, and writes them when there is room to. Returns where the next one goes. */
+/* Counts the bytes of `cert`, and writes them when there is room to. Returns where the next one
+ * goes. */
 static size_t put_cert(uint8_t *out, size_t at, X509 *cert)
 {
     int len = i2d_X509(cert, NULL);

@@ -131,7 +131,8 @@ void rb_tls_records_destroy(struct rb_tls_records *records)
 
 /* ---------------------------------------------------------------- one record */
 
-/* The nonce of the next record, and with TLS 1.2 the bytes beside its header that the tag covers. */
+/* The nonce of the next record, and with TLS 1.2 the bytes beside its header that the tag
+ * covers. */
 static void make_nonce(const struct rb_tls_records *records, const struct rb_tls_half *half,
                        const uint8_t *explicit, uint8_t nonce[RB_TLS_IV_BYTES])
 {
@@ -169,7 +170,8 @@ static size_t make_covered(const struct rb_tls_records *records, const struct rb
     return 13;
 }
 
-/* Writes a record to `out` (room for RECORD_BYTES_MAX). Returns its length, 0 when OpenSSL refuses. */
+/* Writes a record to `out` (room for RECORD_BYTES_MAX). Returns its length, 0 when OpenSSL
+ * refuses. */
 static size_t seal(struct rb_tls_records *records, enum record_type type, struct rb_slice plain,
                    uint8_t *out)
 {
@@ -203,7 +205,8 @@ static size_t seal(struct rb_tls_records *records, enum record_type type, struct
     return ok ? HEADER_BYTES + body_len : 0;
 }
 
-/* Opens `body` into `out` (room for all but explicit nonce and tag). False: the tag does not fit. */
+/* Opens `body` into `out` (room for all but explicit nonce and tag). False: the tag does not
+ * fit. */
 static bool open_body(struct rb_tls_records *records, struct rb_slice body, uint8_t *out,
                       size_t sealed_len)
 {
@@ -492,7 +495,8 @@ static enum rb_tls_result open_into(struct rb_tls_records *records, struct rb_sl
     return result;
 }
 
-/* Opens one record. DONE: data went to `out` or to the rest. MORE: nothing for the caller, but go on. */
+/* Opens one record. DONE: data went to `out` or to the rest. MORE: nothing for the caller, but
+ * go on. */
 static enum rb_tls_result open_record(struct rb_tls_records *records, struct rb_slice body,
                                       uint8_t *out, size_t cap, size_t *ret_len,
                                       const struct rb_tls_flow *flow)

@@ -1,4 +1,5 @@
-/* record.h - the record layer of a server after its handshake, for the AEAD suites (docs/tls.md). */
+/* record.h - the record layer of a server after its handshake, for the AEAD suites
+ * (docs/tls.md). */
 #pragma once
 
 #include "tls/tls.h"

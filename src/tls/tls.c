@@ -329,7 +329,8 @@ static enum rb_tls_result judge_first_alert(struct rb_tls *tls)
     return RB_TLS_FAILED;
 }
 
-/* Looks at the first record before OpenSSL does, with Go's eyes. MORE: nothing wrong with it so far. */
+/* Looks at the first record before OpenSSL does, with Go's eyes. MORE: nothing wrong with it so
+ * far. */
 static enum rb_tls_result judge_first_record(struct rb_tls *tls, const struct rb_slice *in)
 {
     static const uint8_t refuse_sslv2[] = { RECORD_ALERT, 3, 1, 0, 2, SSL3_AL_FATAL, 70 };

@@ -66,7 +66,10 @@ void rb_tls_destroy(struct rb_tls *tls); /* NULL is allowed */
 /** Client only, before the handshake: the name for SNI and for verification. */
 RB_MUST_CHECK enum rb_err rb_tls_set_host(struct rb_tls *tls, const char *host);
 
-/** Expensive (private key operations): run it on a helper thread. Takes from the front of *in. */
+/**
+ * Expensive (private key operations): run it on a helper thread. Takes from the front of *in.
+ * CLOSED: the peer said close_notify instead.
+ */
 enum rb_tls_result rb_tls_handshake(struct rb_tls *tls, struct rb_slice *in, rb_tls_sink sink,
                                     void *ctx);
 /** Decrypts into `out`; takes from the front of *in. DONE: *ret_len > 0. Call again until MORE. */
@@ -88,8 +91,9 @@ const char *rb_tls_cipher(const struct rb_tls *tls);
 struct rb_tls_cert {
     struct rb_slice der;
     struct rb_slice subject; /* RFC 2253 text, as Go's pkix.Name.String() prints it */
-    struct rb_slice
-        subject_raw; /* RDNs in certificate order, "CN=x,OU=y" as nats-server's dn helper prints them */
+    /* All RDNs, the certificate's last one first ("CN=x,OU=y"), as nats-server matches DNs. Empty:
+     * one has a type that nats-server has no short name for, and the DN cannot be matched. */
+    struct rb_slice subject_raw;
     char spki_sha256[65], cert_sha256[65];
 };
 struct rb_tls_peer {
