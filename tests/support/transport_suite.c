@@ -801,7 +801,8 @@ static void a_great_crowd_is_served(void **state)
 static void churn_one(struct rb_env *draw, struct side *side, struct record *record)
 {
     static const uint32_t scales[] = { 10, 1000, 100000, 3000000 };
-    bool broken = record->count[RB_EVENT_FAILED] == 1 && record->failed_err != RB_OK;
+    bool broken = (record->count[RB_EVENT_FAILED] == 1 && record->failed_err != RB_OK) ||
+                  (record->count[RB_EVENT_SENT] > 0 && record->sent_err != RB_OK);
     if (record->count[RB_EVENT_FAILED] == 1 && rb_env_below(draw, 2) == 0) {
         ask_close(side, record);
         return;
