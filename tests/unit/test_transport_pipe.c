@@ -872,6 +872,9 @@ int main(void)
     };
     int failed_count = suite_run(&pipe_suite);
     failed_count += suite_run(&two_suite);
+    failed_count +=
+        cmocka_run_group_tests_name("pipes and mux over epoll: their own", cases, NULL, NULL);
+    over_uring = true;
     return failed_count +
-           cmocka_run_group_tests_name("pipes and mux: their own", cases, NULL, NULL);
+           cmocka_run_group_tests_name("pipes and mux over io_uring: their own", cases, NULL, NULL);
 }
