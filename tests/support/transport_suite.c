@@ -795,7 +795,8 @@ static void a_great_crowd_is_served(void **state)
 
 /* ---- any order of calls ---- */
 
-#define CHURN_STEPS 3000
+#define CHURN_STEPS 3000 /* or until so many connections have been: */
+#define CHURN_RECORDS 800
 #define CHURN_CONNS 30
 
 static void churn_one(struct rb_env *draw, struct side *side, struct record *record)
@@ -866,8 +867,8 @@ static void any_order_of_calls_keeps_the_contract(void **state)
     struct fixture *f = *state;
     struct rb_env draw = { 0 };
     rb_env_seed(&draw, 20240607);
-    for (uint32_t step = 0; step < CHURN_STEPS; step++) {
-        if (open_count(&f->client) < CHURN_CONNS && f->client.record_count < RECORDS_MAX / 2) {
+    for (uint32_t step = 0; step < CHURN_STEPS && f->client.record_count < CHURN_RECORDS; step++) {
+        if (open_count(&f->client) < CHURN_CONNS) {
             struct record *client = connect_only(f, &f->bound);
             if (rb_env_below(&draw, 50) == 0) {
                 ask_close(&f->client, client); /* while it connects */

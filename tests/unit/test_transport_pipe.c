@@ -725,7 +725,7 @@ static void the_shard_may_end_amid_everything(void **state)
         }
         struct rb_slice hello = RB_S("hello");
         uint32_t sent_count = 0;
-        for (uint32_t turn = 0; turn < 300; turn++) {
+        for (uint32_t turn = 0; turn < 100; turn++) {
             struct rb_event *events;
             uint32_t count = rb_transport_poll(h.shard.t, MS, &events);
             for (uint32_t i = 0; i < count; i++) {
