@@ -7,15 +7,8 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
 #include <liburing.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -260,43 +253,6 @@ static void ring_refusal_is_explained(void **state)
     rb_ring_destroy(make_ring(8));
 }
 
-/* What a container's seccomp profile does to a process, done to a child. */
-static int create_while_refused(int error)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = { .len = 4, .filter = filter };
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-        return 100;
-    }
-    char why[128];
-    struct rb_ring *ring = NULL;
-    struct rb_ring_options options = { .entries = 8 };
-    enum rb_err err = rb_ring_create(&options, &ring, why);
-    return strstr(why, error == EPERM ? "refused" : "no io_uring") == NULL ? 101 : (int)err;
-}
-
-static void ring_refused_by_the_system_is_unsupported(void **state)
-{
-    static const int errors[] = { EPERM, ENOSYS };
-    for (int i = 0; i < 2; i++) {
-        pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) {
-            _exit(create_while_refused(errors[i]));
-        }
-        int status = 0;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFEXITED(status));
-        assert_int_equal(WEXITSTATUS(status), RB_ERR_UNSUPPORTED);
-    }
-}
-
 /* ---- the transport ---- */
 
 static void a_strange_number_of_buffers_is_refused(void **state)
@@ -324,7 +280,6 @@ int main(void)
         cmocka_unit_test(ring_waits_asleep_until_the_timeout),
         cmocka_unit_test(ring_reports_what_the_kernel_offers),
         cmocka_unit_test(ring_refusal_is_explained),
-        cmocka_unit_test(ring_refused_by_the_system_is_unsupported),
         cmocka_unit_test(a_strange_number_of_buffers_is_refused),
     };
     int failed_count = suite_run(&uring_suite);
