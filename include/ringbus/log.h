@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum rb_log_level { RB_LOG_FTL, RB_LOG_ERR, RB_LOG_WRN, RB_LOG_INF, RB_LOG_DBG, RB_LOG_TRC };
@@ -26,6 +27,11 @@ static inline bool rb_log_enabled(const struct rb_log *log, enum rb_log_level le
 {
     return level <= RB_LOG_INF || (level == RB_LOG_DBG ? log->debug : log->trace);
 }
+
+#define RB_LOG_HEADER_MAX 128
+/** "[PID] YYYY/MM/DD hh:mm:ss.uuuuuu [LVL] " as a line of `log` begins, for sinks that write lines; its length. */
+size_t rb_log_header(const struct rb_log *log, enum rb_log_level level,
+                     char out[RB_LOG_HEADER_MAX]);
 
 /** Prints nothing when `level` is off. A line longer than RB_LOG_LINE_MAX is cut. Keeps errno. */
 #define RB_LOG_LINE_MAX 65536

@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #define SHORT_LINE_BYTES 2048
-#define HEADER_BYTES_MAX 128
 
 void rb_log_init(struct rb_log *log)
 {
@@ -43,18 +42,16 @@ static const char *label_of(enum rb_log_level level, bool color)
     return labels[level][color];
 }
 
-/* "[PID] YYYY/MM/DD hh:mm:ss.uuuuuu [LVL] "; returns its length. */
-static size_t put_header(const struct rb_log *log, enum rb_log_level level,
-                         char out[HEADER_BYTES_MAX])
+size_t rb_log_header(const struct rb_log *log, enum rb_log_level level, char out[RB_LOG_HEADER_MAX])
 {
     const char *label = label_of(level, log->color);
     struct timespec now;
     struct tm at;
     if (!log->time || clock_gettime(CLOCK_REALTIME, &now) != 0 ||
         (log->utc ? gmtime_r(&now.tv_sec, &at) : localtime_r(&now.tv_sec, &at)) == NULL) {
-        return (size_t)snprintf(out, HEADER_BYTES_MAX, "[%ld] %s", log->pid, label);
+        return (size_t)snprintf(out, RB_LOG_HEADER_MAX, "[%ld] %s", log->pid, label);
     }
-    return (size_t)snprintf(out, HEADER_BYTES_MAX, "[%ld] %04d/%02d/%02d %02d:%02d:%02d.%06ld %s",
+    return (size_t)snprintf(out, RB_LOG_HEADER_MAX, "[%ld] %04d/%02d/%02d %02d:%02d:%02d.%06ld %s",
                             log->pid, at.tm_year + 1900, at.tm_mon + 1, at.tm_mday, at.tm_hour,
                             at.tm_min, at.tm_sec, now.tv_nsec / 1000, label);
 }
@@ -109,7 +106,7 @@ static void log_args(struct rb_log *log, enum rb_log_level level, const char *fo
     char small[SHORT_LINE_BYTES];
     char *line = small, *large = NULL;
     size_t cap = sizeof(small);
-    size_t start = log->sink != NULL ? 0 : put_header(log, level, small);
+    size_t start = log->sink != NULL ? 0 : rb_log_header(log, level, small);
     va_list again;
     va_copy(again, args);
     int result = vsnprintf(line + start, cap - start, format, args);

@@ -46,6 +46,7 @@ struct load {
     size_t error_cap;
     uint64_t text_bytes;
     uint32_t created; /* values made, whether used or not */
+    bool closed;      /* nothing outside of the text is read */
     enum rb_err err;
 };
 
@@ -250,13 +251,13 @@ static bool put_entry(struct load *load, struct rb_conf_value *map,
 }
 
 static bool put_item(struct load *load, struct rb_conf_value *array,
-                     const struct rb_conf_value *value)
+                     const struct rb_conf_item *from)
 {
     struct rb_conf_item *item = take(load, sizeof(*item));
-    if (item == NULL || !adopt(load, array, value)) {
+    if (item == NULL || !adopt(load, array, from->value)) {
         return false;
     }
-    item->value = value;
+    *item = *from;
     if (array->array.last == NULL) {
         array->array.first = item;
     } else {
@@ -813,7 +814,7 @@ static const struct rb_conf_value *resolve_variable(struct parser *p, const stru
     if (copy == NULL) {
         return NULL;
     }
-    const char *text = getenv(copy);
+    const char *text = p->load->closed ? NULL : getenv(copy);
     if (text == NULL) {
         fail_with(p->load, RB_ERR_INVALID,
                   "variable reference for '%s' on line %u can not be found (%s:%u:%zu)", copy,
@@ -989,8 +990,10 @@ static bool include_file(struct parser *p, struct rb_slice name, struct rb_conf_
         return false;
     }
     struct rb_slice text;
-    bool ok = nesting.depth <= RB_CONF_INCLUDE_DEPTH_MAX;
-    if (!ok) {
+    bool ok = nesting.depth <= RB_CONF_INCLUDE_DEPTH_MAX && !p->load->closed;
+    if (p->load->closed) {
+        fail_with(p->load, RB_ERR_INVALID, "files can not be included here");
+    } else if (!ok) {
         fail_with(p->load, RB_ERR_INVALID, "files include each other more than %d deep",
                   RB_CONF_INCLUDE_DEPTH_MAX);
     }
@@ -1121,6 +1124,26 @@ static const struct rb_conf_value *parse_map(struct parser *p, const struct scop
 }
 
 /** At "[". */
+static bool parse_item(struct parser *p, const struct scope *scope, struct rb_conf_value *array)
+{
+    int first = peek(p);
+    struct rb_conf_item item = {
+        .path = p->path,
+        .line = p->line,
+        .column =
+            (uint32_t)(p->at - p->line_start) + (first == '"' || first == '\'' || first == '('),
+    };
+    item.value = parse_value(p, scope);
+    if (item.value == NULL) {
+        return false;
+    }
+    if (first == '{' || first == '[') {
+        item.line = p->line;
+        item.column = (uint32_t)(p->at - p->line_start);
+    }
+    return put_item(p->load, array, &item);
+}
+
 static const struct rb_conf_value *parse_array(struct parser *p, const struct scope *scope)
 {
     char shown[8];
@@ -1139,8 +1162,7 @@ static const struct rb_conf_value *parse_array(struct parser *p, const struct sc
             return NULL;
         }
         bool ended = peek(p) == AT_END || peek(p) == ';' || peek(p) == '}';
-        const struct rb_conf_value *value = ended ? NULL : parse_value(p, scope);
-        if (!ended && (value == NULL || !put_item(p->load, array, value))) {
+        if (!ended && !parse_item(p, scope, array)) {
             return NULL;
         }
         skip_blanks(p);
@@ -1249,10 +1271,10 @@ static bool parse_document(struct parser *p, struct rb_conf_value *root)
 
 /* ------------------------------------------------------------------ entry points */
 
-static enum rb_err parse_with(const char *path, const struct rb_slice *text,
+static enum rb_err parse_with(const char *path, const struct rb_slice *text, bool closed,
                               struct rb_conf *ret_conf, char *error, size_t error_cap)
 {
-    struct load load = { .error = error, .error_cap = error_cap };
+    struct load load = { .error = error, .error_cap = error_cap, .closed = closed };
     struct nesting nesting = { NULL, NULL, 0 };
     if (rb_arena_create(65536, &load.arena) != RB_OK) {
         snprintf(error, error_cap, "out of memory while reading the configuration");
@@ -1282,13 +1304,19 @@ static enum rb_err parse_with(const char *path, const struct rb_slice *text,
 enum rb_err rb_conf_parse(const char *path, struct rb_slice text, struct rb_conf *ret_conf,
                           char *error, size_t error_cap)
 {
-    return parse_with(path, &text, ret_conf, error, error_cap);
+    return parse_with(path, &text, false, ret_conf, error, error_cap);
+}
+
+enum rb_err rb_conf_parse_closed(const char *path, struct rb_slice text, struct rb_conf *ret_conf,
+                                 char *error, size_t error_cap)
+{
+    return parse_with(path, &text, true, ret_conf, error, error_cap);
 }
 
 enum rb_err rb_conf_parse_file(const char *path, struct rb_conf *ret_conf, char *error,
                                size_t error_cap)
 {
-    return parse_with(path, NULL, ret_conf, error, error_cap);
+    return parse_with(path, NULL, false, ret_conf, error, error_cap);
 }
 
 void rb_conf_deinit(struct rb_conf *conf)

@@ -40,9 +40,12 @@ struct rb_conf_entry {
     bool is_variable; /* some "$key" refers to it, so it need not be an option */
 };
 
+/** An item of an array. Its place is that of its first byte (behind a quote), of a map or array: behind its end. */
 struct rb_conf_item {
     struct rb_conf_item *next;
     const struct rb_conf_value *value;
+    const char *path;
+    uint32_t line, column;
 };
 
 struct rb_conf_value {
@@ -77,6 +80,10 @@ struct rb_conf {
  */
 RB_MUST_CHECK enum rb_err rb_conf_parse(const char *path, struct rb_slice text,
                                         struct rb_conf *ret_conf, char *error, size_t error_cap);
+/** The same, but an include or a variable that would come from the environment is an error: nothing outside is read. */
+RB_MUST_CHECK enum rb_err rb_conf_parse_closed(const char *path, struct rb_slice text,
+                                               struct rb_conf *ret_conf, char *error,
+                                               size_t error_cap);
 /** Reads and parses a file. */
 RB_MUST_CHECK enum rb_err rb_conf_parse_file(const char *path, struct rb_conf *ret_conf,
                                              char *error, size_t error_cap);

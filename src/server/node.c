@@ -289,7 +289,7 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
     if (node == NULL) {
         return RB_ERR_MEMORY;
     }
-    node->config = *config;
+    rb_config_copy(&node->config, config);
     node->log = *log;
     int cpus[RB_SHARDS_MAX];
     uint32_t cpu_count = usable_cpus(cpus);
@@ -309,6 +309,7 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
             rb_mail_deinit(&node->mail);
         }
         free(node->shards);
+        rb_config_deinit(&node->config);
         free(node);
         return RB_ERR_MEMORY;
     }
@@ -339,6 +340,7 @@ static void free_node(struct rb_node *node)
     (void)pthread_mutex_destroy(&node->lock);
     (void)pthread_cond_destroy(&node->changed);
     free(node->shards);
+    rb_config_deinit(&node->config);
     free(node);
 }
 
@@ -396,6 +398,11 @@ enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *l
 {
     struct rb_node *node;
     error[0] = '\0';
+    if (strcmp(config->transport, "uring") != 0) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "transport \"%s\" is not supported by ringbus yet",
+                       config->transport);
+        return RB_ERR_UNSUPPORTED;
+    }
     enum rb_err err = make_node(config, log, &node);
     if (err != RB_OK) {
         (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));

@@ -45,6 +45,12 @@ static enum rb_err load(const struct rb_server_options *options, struct rb_confi
             return err;
         }
     }
+    if (config->policy == NULL) {
+        enum rb_err err = rb_config_seal(config, error);
+        if (err != RB_OK) {
+            return err;
+        }
+    }
     if (options->port != 0) {
         config->port = options->port;
     }
@@ -58,7 +64,7 @@ struct rb_server *rb_server_start(const struct rb_server_options *options, char 
     options = options == NULL ? &defaults : options;
     char text[RB_CONFIG_ERROR_MAX] = "";
     struct rb_server *server = calloc(1, sizeof(*server));
-    struct rb_config *config = malloc(sizeof(*config));
+    struct rb_config *config = calloc(1, sizeof(*config));
     if (server == NULL || config == NULL) {
         (void)snprintf(text, sizeof(text), "%s", rb_err_text(RB_ERR_MEMORY));
     } else if (load(options, config, text) == RB_OK) {
@@ -74,6 +80,9 @@ struct rb_server *rb_server_start(const struct rb_server_options *options, char 
         if (rb_node_start(config, &log, &server->node, text) == RB_OK) {
             make_url(server);
         }
+    }
+    if (config != NULL) {
+        rb_config_deinit(config);
     }
     free(config);
     if (server != NULL && server->node != NULL) {

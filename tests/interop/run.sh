@@ -100,6 +100,7 @@ run_py() {
     export PYTHONDONTWRITEBYTECODE=1
     run exchange python3 "$here/py/exchange.py" --server "$ringbus"
     run process python3 "$here/py/process.py" --server "$ringbus"
+    run configs python3 "$here/py/configs.py" --server "$ringbus"
     run advisories python3 "$here/py/advisories.py" --server "$ringbus"
 }
 

@@ -29,6 +29,7 @@ static enum rb_args_action parse(const char *line)
         assert_true(argc < WORDS_MAX);
         argv[argc++] = strcmp(word, "''") == 0 ? word + 2 : word;
     }
+    rb_config_deinit(&config);
     rb_config_defaults(&config);
     memset(output, 'x', sizeof(output) - 1);
     return rb_args_parse(&config, argc, argv, output, sizeof(output));
@@ -54,6 +55,8 @@ static void nothing_given_means_defaults(void **state)
     struct rb_config defaults;
     rb_config_defaults(&defaults);
     expect("ringbus", RB_ARGS_RUN, "");
+    assert_true(config.policy->sealed);
+    rb_config_deinit(&config);
     assert_memory_equal(&config, &defaults, sizeof(config));
     expect("ringbus --", RB_ARGS_RUN, "");
 }
@@ -91,7 +94,11 @@ static void aliases(void **state)
     assert_string_equal(config.log_file, "l");
     assert_true(config.debug && config.trace);
     expect("ringbus -VV", RB_ARGS_RUN, "");
-    assert_true(config.trace && !config.debug);
+    assert_true(config.trace && config.trace_verbose && !config.debug);
+    expect("ringbus -DV", RB_ARGS_RUN, "");
+    assert_true(config.debug && config.trace && !config.trace_verbose);
+    expect("ringbus -DVV", RB_ARGS_RUN, "");
+    assert_true(config.debug && config.trace && config.trace_verbose);
 }
 
 static void values_may_begin_with_a_dash(void **state)
@@ -160,22 +167,6 @@ static void flags_not_supported_are_named(void **state)
 {
     (void)state;
     static const char *const flags[] = {
-        "m 1",
-        "http_port 1",
-        "ms 1",
-        "https_port 1",
-        "ports_file_dir d",
-        "log_size_limit 1",
-        "s",
-        "syslog",
-        "r a",
-        "remote_syslog a",
-        "tls",
-        "tlsverify",
-        "tlscert f",
-        "tlskey f",
-        "tlscacert f",
-        "help_tls",
         "routes r",
         "cluster c",
         "cluster_listen c",
@@ -188,8 +179,6 @@ static void flags_not_supported_are_named(void **state)
         "sd d",
         "store_dir d",
         "profile 1",
-        "sl quit",
-        "signal quit",
     };
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         char line[128], wanted[128];
@@ -198,8 +187,51 @@ static void flags_not_supported_are_named(void **state)
                  (int)strcspn(flags[i], " "), flags[i]);
         expect(line, RB_ARGS_EXIT_FAIL, wanted);
     }
-    expect("nats-server -m 8222", RB_ARGS_EXIT_FAIL,
-           "nats-server: flag -m is not supported by ringbus yet\n");
+    expect("nats-server -js", RB_ARGS_EXIT_FAIL,
+           "nats-server: flag -js is not supported by ringbus yet\n");
+    expect("ringbus -js=false -no_advertise=false", RB_ARGS_RUN, ""); /* off is what it is */
+}
+
+static void flags_of_monitor_log_and_files(void **state)
+{
+    (void)state;
+    expect("ringbus -m 8222 -s -r udp://h:1 -ports_file_dir d -log_size_limit 100", RB_ARGS_RUN,
+           "");
+    assert_int_equal(config.http_port, 8222);
+    assert_true(config.syslog);
+    assert_string_equal(config.remote_syslog, "udp://h:1");
+    assert_string_equal(config.ports_file_dir, "d");
+    assert_int_equal(config.log_size_limit, 100);
+    expect("ringbus --http_port=-1", RB_ARGS_RUN, "");
+    assert_int_equal(config.http_port, -1);
+    expect("ringbus -ms 1", RB_ARGS_EXIT_FAIL, "ringbus: TLS cert and key required for HTTPS\n");
+    expect("ringbus -m 1 -https_port 2", RB_ARGS_EXIT_FAIL,
+           "ringbus: can't specify both HTTP (1) and HTTPs (2) ports\n");
+}
+
+static void tls_flags(void **state)
+{
+    (void)state;
+    expect("ringbus -tls", RB_ARGS_EXIT_FAIL,
+           "ringbus: TLS Server certificate must be present and valid\n");
+    expect("ringbus -tlscert c", RB_ARGS_EXIT_FAIL,
+           "ringbus: TLS Server private key must be present and valid\n");
+    expect("ringbus -tlsverify", RB_ARGS_EXIT_FAIL,
+           "ringbus: TLS Server certificate must be present and valid\n");
+    expect("ringbus -tls=false -tlscert c", RB_ARGS_RUN, "");
+    assert_false(config.lists->tls.set);
+    assert_int_equal(parse("ringbus -tls -tlscert /no/c -tlskey /no/k"), RB_ARGS_EXIT_FAIL);
+    assert_non_null(strstr(output, "/no/"));
+    assert_int_equal(parse("ringbus -help_tls"), RB_ARGS_EXIT_OK);
+    assert_non_null(strstr(output, "cert_file"));
+}
+
+static void signals_are_passed_on_before_the_file_is_read(void **state)
+{
+    (void)state;
+    expect("ringbus -c /no/such --signal ldm=12*", RB_ARGS_SIGNAL, "ldm=12*");
+    expect("ringbus -sl quit", RB_ARGS_SIGNAL, "quit");
+    expect("ringbus -signal=reopen=/run/p.pid", RB_ARGS_SIGNAL, "reopen=/run/p.pid");
 }
 
 static void values_are_checked(void **state)
@@ -211,8 +243,8 @@ static void values_are_checked(void **state)
     expect("ringbus -shards 0", RB_ARGS_EXIT_FAIL, "ringbus: shards 0 is not between 1 and 64\n");
     expect("ringbus -client_advertise a:b", RB_ARGS_EXIT_FAIL,
            "ringbus: client_advertise \"a:b\" is not host:port\n");
-    expect("ringbus -pass $2a$11$x", RB_ARGS_EXIT_FAIL,
-           "ringbus: a password or token with a bcrypt value is not supported by ringbus yet\n");
+    expect("ringbus -user u -auth t", RB_ARGS_EXIT_FAIL,
+           "ringbus: Cannot have a user/pass and token\n");
 }
 
 /* ------------------------------------------------------------------ with a file */
@@ -229,6 +261,7 @@ static int make_file(void **state)
 static int remove_file(void **state)
 {
     (void)state;
+    rb_config_deinit(&config);
     return unlink(path);
 }
 
@@ -296,6 +329,66 @@ static void warnings_pass_but_not_in_check_mode(void **state)
     assert_int_equal(parse_with_file("ringbus", "-t"), RB_ARGS_EXIT_FAIL);
 }
 
+/* -user is over the file's token, -auth over the file's user; over users it cannot lie. */
+static void login_flags_over_the_file(void **state)
+{
+    (void)state;
+    write_file("authorization {token: t}\n");
+    assert_int_equal(parse_with_file("ringbus", "-user u -pass p"), RB_ARGS_RUN);
+    assert_string_equal(config.token, "");
+    assert_true(rb_slice_equal(config.policy->login.user, RB_S("u")));
+    assert_int_equal(config.policy->login.token.len, 0);
+    write_file("authorization {user: u, pass: p}\n");
+    assert_int_equal(parse_with_file("ringbus", "-auth t"), RB_ARGS_RUN);
+    assert_string_equal(config.user, "");
+    write_file("authorization {users: [{user: u, pass: p}]}\n");
+    assert_int_equal(parse_with_file("ringbus", "-auth t"), RB_ARGS_EXIT_FAIL);
+    assert_string_equal(output, "ringbus: Can not have a token and a users array\n");
+}
+
+static void a_reload_lays_the_flags_over_the_new_file(void **state)
+{
+    (void)state;
+    struct rb_config reloaded;
+    char error[RB_CONFIG_ERROR_MAX];
+    write_file("debug: true\nmax_payload: 100\n");
+    assert_int_equal(parse_with_file("ringbus", "-p 2000 -D=false -user u"), RB_ARGS_RUN);
+    write_file("debug: true\nmax_payload: 200\nport: 1\nping_interval: 5\n");
+    assert_int_equal(rb_config_reload(&config, &reloaded, error), RB_OK);
+    assert_non_null(strstr(error, "should be converted to a duration")); /* a warning */
+    assert_int_equal(reloaded.port, 2000);
+    assert_int_equal(reloaded.max_payload, 200);
+    assert_false(reloaded.debug);
+    assert_string_equal(reloaded.user, "u");
+    assert_string_equal(reloaded.config_file, path);
+    assert_string_not_equal(reloaded.config_digest, config.config_digest);
+    struct rb_config again; /* also from one that was reloaded */
+    assert_int_equal(rb_config_reload(&reloaded, &again, error), RB_OK);
+    assert_int_equal(again.port, 2000);
+    rb_config_deinit(&again);
+    rb_config_deinit(&reloaded);
+}
+
+static void a_reload_that_fails_says_why(void **state)
+{
+    (void)state;
+    struct rb_config reloaded;
+    char error[RB_CONFIG_ERROR_MAX];
+    write_file("port: 1\n");
+    assert_int_equal(parse_with_file("ringbus", ""), RB_ARGS_RUN);
+    write_file("nonsense: 1\n");
+    assert_int_equal(rb_config_reload(&config, &reloaded, error), RB_ERR_INVALID);
+    assert_non_null(strstr(error, "unknown field \"nonsense\""));
+    write_file("max_payload: 100MB\n");
+    assert_int_equal(rb_config_reload(&config, &reloaded, error), RB_ERR_INVALID);
+    assert_string_equal(error,
+                        "max_payload (104857600) cannot be higher than max_pending (67108864)");
+    expect("ringbus", RB_ARGS_RUN, "");
+    assert_int_equal(rb_config_reload(&config, &reloaded, error), RB_ERR_INVALID);
+    assert_string_equal(error,
+                        "can only reload config when a file is provided using -c or --config");
+}
+
 static void refusals_leave_the_configuration(void **state)
 {
     (void)state;
@@ -321,6 +414,12 @@ int main(void)
         cmocka_unit_test(versions),
         cmocka_unit_test(flags_not_supported_are_named),
         cmocka_unit_test(values_are_checked),
+        cmocka_unit_test(flags_of_monitor_log_and_files),
+        cmocka_unit_test(tls_flags),
+        cmocka_unit_test(signals_are_passed_on_before_the_file_is_read),
+        cmocka_unit_test(login_flags_over_the_file),
+        cmocka_unit_test(a_reload_lays_the_flags_over_the_new_file),
+        cmocka_unit_test(a_reload_that_fails_says_why),
         cmocka_unit_test(flags_lie_over_the_file),
         cmocka_unit_test(check_mode),
         cmocka_unit_test(warnings_pass_but_not_in_check_mode),

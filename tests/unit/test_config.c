@@ -13,16 +13,32 @@
 
 #define SECOND_NS 1000000000ull
 
+/* Every configuration that a test loads, to be given back at its end. */
+#define LOADED_MAX 64
+static struct rb_config loaded[LOADED_MAX];
+static size_t loaded_count;
+
+static int give_back(void **state)
+{
+    (void)state;
+    while (loaded_count > 0) {
+        rb_config_deinit(&loaded[--loaded_count]);
+    }
+    return 0;
+}
+
 static struct rb_config load(const char *text)
 {
-    struct rb_config config;
+    assert_true(loaded_count < LOADED_MAX);
+    struct rb_config *config = &loaded[loaded_count];
     char error[RB_CONFIG_ERROR_MAX];
-    rb_config_defaults(&config);
-    if (rb_config_load_text(&config, "t.conf", rb_slice_text(text), error) != RB_OK) {
+    rb_config_defaults(config);
+    if (rb_config_load_text(config, "t.conf", rb_slice_text(text), error) != RB_OK) {
         fail_msg("'%s' is refused: %s", text, error);
     }
+    loaded_count++;
     assert_string_equal(error, "");
-    return config;
+    return *config;
 }
 
 /** A refused text leaves the configuration as it was. */
@@ -185,6 +201,7 @@ static void bare_seconds_warn(void **state)
                         "t.conf:2:2: invalid use of field \"write_deadline\": write_deadline "
                         "should be converted to a duration");
     assert_int_equal(config.write_deadline_ns, 5 * SECOND_NS);
+    rb_config_deinit(&config);
     /* warnings come before errors */
     expect_error("foo: 1\nping_interval: true",
                  "t.conf:2:1: invalid use of field \"ping_interval\": ping_interval should be "
@@ -225,11 +242,8 @@ static void authorization(void **state)
                  "t.conf:1:15: error parsing authorization config, 'timeout' wrong type");
     expect_error("authorization {timeout: abc}", "t.conf:1:15: error parsing authorization config, "
                                                  "'timeout' time: invalid duration \"abc\"");
-    expect_error(
-        "authorization {user: a, pass: $2a$11$abc}",
-        "t.conf:1:24: option \"pass\" with a bcrypt value is not supported by ringbus yet");
-    expect_error("authorization {users: [{user: a}]}",
-                 "t.conf:1:15: option \"users\" is not supported by ringbus yet");
+    config = load("authorization {user: a, pass: $2a$11$abc}");
+    assert_string_equal(config.pass, "$2a$11$abc");
     expect_error("authorization {bla: 1}", "t.conf:1:15: unknown field \"bla\"");
 }
 
@@ -246,6 +260,7 @@ static void long_auth_timeouts_warn(void **state)
         error, "t.conf:1:25: invalid use of field \"timeout\": timeout of 90 (90.000000 "
                "seconds) is high, consider keeping it under 60 seconds. possibly caused by "
                "unquoted duration; use '1m' instead of 1m, for example");
+    rb_config_deinit(&config);
 }
 
 /* What nats-server knows must never be taken for granted, and never for a typing error. */
@@ -253,48 +268,15 @@ static void known_options_are_refused_by_name(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "server_tags",
-        "server_metadata",
         "feature_flags",
-        "trace_verbose",
-        "trace_headers",
-        "log_size_limit",
-        "logfile_size_limit",
-        "log_max_num",
-        "logfile_max_num",
-        "syslog",
-        "remote_syslog",
-        "ports_file_dir",
-        "http",
-        "http_port",
-        "monitor_port",
-        "https",
-        "https_port",
-        "http_base_path",
         "prof_port",
         "prof_block_rate",
-        "max_closed_clients",
-        "lame_duck_duration",
-        "lame_duck_grace_period",
-        "proxy_protocol",
-        "proxies",
         "disable_sublist_cache",
         "no_sublist_cache",
         "connect_error_reports",
         "reconnect_error_reports",
-        "tls",
-        "allow_non_tls",
         "ocsp",
         "ocsp_cache",
-        "accounts",
-        "mappings",
-        "maps",
-        "no_auth_user",
-        "system_account",
-        "system",
-        "no_system_account",
-        "no_system",
-        "no_sys_acc",
         "default_sentinel",
         "operator",
         "operators",
@@ -315,8 +297,6 @@ static void known_options_are_refused_by_name(void **state)
         "leafnodes",
         "leaf",
         "jetstream",
-        "websocket",
-        "ws",
         "mqtt",
         "store_dir",
         "storedir",
@@ -336,8 +316,8 @@ static void known_options_are_refused_by_name(void **state)
     expect_error("no_fast_producer_stall: false",
                  "t.conf:1:0: option \"no_fast_producer_stall\" can not be false: ringbus never "
                  "stalls a publisher, a receiver that falls behind is disconnected");
-    expect_error("transport: epoll",
-                 "t.conf:1:0: transport \"epoll\" is not supported by ringbus yet");
+    expect_error("transport: carrier_pigeon",
+                 "t.conf:1:0: transport \"carrier_pigeon\" is not supported by ringbus yet");
 }
 
 static void unknown_fields_unless_variables(void **state)
@@ -405,9 +385,238 @@ static void rules_between_options(void **state)
     assert_string_equal(error, "client_advertise \"foo:bar\" is not host:port");
     config = load("client_advertise: \"foo\"");
     assert_int_equal(rb_config_check(&config, error), RB_OK);
-    config = load("");
-    snprintf(config.pass, sizeof(config.pass), "$2a$11$x");
+}
+
+static void expect_conflict(const char *text, const char *wanted)
+{
+    char error[RB_CONFIG_ERROR_MAX];
+    struct rb_config config = load(text);
+    enum rb_err err = rb_config_check(&config, error);
+    if (err != RB_ERR_INVALID || strcmp(error, wanted) != 0) {
+        fail_msg("'%s' gives '%s', not '%s'", text, error, wanted);
+    }
+}
+
+static void more_rules_between_options(void **state)
+{
+    (void)state;
+    char error[RB_CONFIG_ERROR_MAX];
+    expect_conflict("lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"30s\"",
+                    "lame duck grace period (30s) should be strictly lower than lame duck duration "
+                    "(30s)");
+    expect_conflict("http: 8222\nhttps: 8223",
+                    "can't specify both HTTP (8222) and HTTPs (8223) ports");
+    expect_conflict("https_port: 8223", "TLS cert and key required for HTTPS");
+    expect_conflict(
+        "remote_syslog: \"foo\"",
+        "remote_syslog \"foo\" is not udp://host:port, tcp://host:port or unix:///path");
+    expect_conflict("websocket {port: 1}", "websocket requires TLS configuration");
+    expect_conflict("websocket {port: 1, no_tls: true, allowed_origins: [\"x\"]}",
+                    "unable to parse allowed origin: parse \"x\": invalid URI for request");
+    expect_conflict("websocket {port: 1, no_tls: true, allowed_origins: \"a:b:c\"}",
+                    "unable to parse allowed origin \"a:b:c\": allowed origins must be absolute "
+                    "URLs with http or https scheme");
+    expect_conflict("websocket {port: 1, no_tls: true, advertise: \"a:b\"}",
+                    "websocket advertise \"a:b\" is not host:port");
+    expect_conflict("websocket {port: 1, no_tls: true, authorization {token: a}}\n"
+                    "authorization {users: [{user: a, pass: b}]}",
+                    "websocket authentication token not compatible with presence of users/nkeys");
+    expect_conflict("websocket {port: 1, no_tls: true, authorization {user: a}}\n"
+                    "authorization {users: [{user: a, pass: b}]}",
+                    "websocket authentication username not compatible with presence of "
+                    "users/nkeys");
+    struct rb_config config = load("websocket {}\nremote_syslog: \"udp://h:1\"");
+    assert_int_equal(rb_config_check(&config, error), RB_OK);
+    memset(config.unix_socket, 'x', sizeof(config.unix_socket) - 1);
     assert_int_equal(rb_config_check(&config, error), RB_ERR_INVALID);
+}
+
+/* The options that came after the first ones, each with a value that is not its default. */
+static void every_later_option_has_its_effect(void **state)
+{
+    (void)state;
+    struct rb_config config =
+        load("server_tags: [A, b, \" a \", \"\"]\nserver_metadata: {Rack: \"7\", zone: z}\n"
+             "trace_verbose: true\ntrace_headers: true\nlog_size_limit: 1KB\nlogfile_max_num: 3\n"
+             "syslog: true\nremote_syslog: \"udp://h:514\"\nports_file_dir: \"/tmp\"\n"
+             "http: \"127.0.0.1:8222\"\nhttp_base_path: \"base/\"\nmax_closed_clients: 5\n"
+             "lame_duck_duration: \"1m30s\"\nlame_duck_grace_period: \"5s\"\nproxy_protocol: true\n"
+             "allow_non_tls: true\nunix_socket: \"/run/r.sock\"\npin_shards: true\n");
+    const struct rb_config_lists *lists = config.lists;
+    assert_int_equal(lists->tag_count, 2);
+    assert_string_equal(lists->tags[0], "a");
+    assert_string_equal(lists->tags[1], "b");
+    assert_int_equal(lists->metadata_count, 2);
+    assert_string_equal(lists->metadata[0].key, "Rack");
+    assert_string_equal(lists->metadata[0].value, "7");
+    assert_true(config.trace_verbose && config.trace_headers && config.trace);
+    assert_int_equal(config.log_size_limit, 1024);
+    assert_int_equal(config.log_max_num, 3);
+    assert_true(config.syslog);
+    assert_string_equal(config.remote_syslog, "udp://h:514");
+    assert_string_equal(config.ports_file_dir, "/tmp");
+    assert_string_equal(config.http_host, "127.0.0.1");
+    assert_int_equal(config.http_port, 8222);
+    assert_string_equal(config.http_base_path, "/base");
+    assert_int_equal(config.max_closed_clients, 5);
+    assert_int_equal(config.lame_duck_duration_ns, 90 * SECOND_NS);
+    assert_int_equal(config.lame_duck_grace_ns, 5 * SECOND_NS);
+    assert_true(config.proxy_protocol && config.allow_non_tls && config.pin_shards);
+    assert_string_equal(config.unix_socket, "/run/r.sock");
+    config = load("server_tags: One\nhttps_port: -1\nmax_closed_clients: 0\nlog_size_limit: -1");
+    assert_string_equal(config.lists->tags[0], "one");
+    assert_int_equal(config.https_port, -1);
+    assert_int_equal(config.max_closed_clients, 10000);
+    assert_int_equal(config.log_size_limit, 0);
+}
+
+static void later_options_are_checked(void **state)
+{
+    (void)state;
+    expect_error("server_tags: 5", "t.conf:1:0: error parsing tags: unsupported type int64");
+    expect_error("server_metadata: a",
+                 "t.conf:1:0: error parsing metadata: unsupported type string");
+    expect_error("server_metadata: {a: 1}",
+                 "t.conf:1:18: interface conversion: interface {} is int64, not string");
+    expect_error("lame_duck_duration: \"10s\"",
+                 "t.conf:1:0: invalid lame_duck_duration of 10s, minimum is 30 seconds");
+    expect_error("lame_duck_duration: 31",
+                 "t.conf:1:0: interface conversion: interface {} is int64, not string");
+    expect_error("lame_duck_grace_period: \"-1s\"",
+                 "t.conf:1:0: invalid lame_duck_grace_period, needs to be positive");
+    expect_error("lame_duck_grace_period: x",
+                 "t.conf:1:0: error parsing lame_duck_grace_period: time: invalid duration \"x\"");
+    expect_error("max_closed_clients: -1",
+                 "t.conf:1:0: max_closed_clients value can not be negative");
+    expect_error("http_port: 99999", "t.conf:1:0: port 99999 is not between -1 and 65535");
+    expect_error("http: x", "t.conf:1:0: could not parse address string \"x\"");
+    expect_error("http_base_path: \"a?b\"", "t.conf:1:0: http_base_path \"a?b\" is not a path");
+    expect_error("jetstream: x",
+                 "t.conf:1:0: Expected 'enabled' or 'disabled' for string value, got 'x'");
+}
+
+/* What is off with ringbus may be said to be off. */
+static void off_is_accepted(void **state)
+{
+    (void)state;
+    (void)load("jetstream: false\ndisable_sublist_cache: false\nprof_port: 0\nocsp: false\n"
+               "ocsp_cache: false\nprof_block_rate: 0");
+    (void)load("jetstream: disabled");
+    (void)load("jetstream: {enabled: false}");
+    expect_error("jetstream: true",
+                 "t.conf:1:0: option \"jetstream\" is not supported by ringbus yet");
+    expect_error("jetstream {enabled: false, max_mem: 1}",
+                 "t.conf:1:0: option \"jetstream\" is not supported by ringbus yet");
+    expect_error("disable_sublist_cache: true",
+                 "t.conf:1:0: option \"disable_sublist_cache\" is not supported by ringbus yet");
+    expect_error("prof_port: 1",
+                 "t.conf:1:0: option \"prof_port\" is not supported by ringbus yet");
+}
+
+static void websocket_options_have_their_effect(void **state)
+{
+    (void)state;
+    struct rb_config config =
+        load("ws {listen: \"127.0.0.1:8080\", no_tls: true, same_origin: true, advertise: \"a:1\"\n"
+             "allowed_origins: [\"http://a.b\", \"https://c\"]\nhandshake_timeout: \"1s\"\n"
+             "compression: true\nheaders {X-A: b}\nping_interval: \"5s\"\nuser_cookie: u\n"
+             "pass_cookie: p\ntoken_cookie: t\nauthorization {user: a, pass: b, timeout: 3}}");
+    const struct rb_config_lists *lists = config.lists;
+    assert_true(config.ws_set && config.ws_no_tls && config.ws_same_origin);
+    assert_true(config.ws_compression);
+    assert_string_equal(config.ws_host, "127.0.0.1");
+    assert_int_equal(config.ws_port, 8080);
+    assert_string_equal(config.ws_advertise, "a:1");
+    assert_int_equal(lists->ws_origin_count, 2);
+    assert_string_equal(lists->ws_origins[1], "https://c");
+    assert_int_equal(config.ws_handshake_timeout_ns, SECOND_NS);
+    assert_int_equal(config.ws_ping_interval_ns, 5 * SECOND_NS);
+    assert_int_equal(lists->ws_header_count, 1);
+    assert_string_equal(lists->ws_headers[0].key, "X-A");
+    assert_string_equal(lists->ws_user_cookie, "u");
+    assert_string_equal(lists->ws_pass_cookie, "p");
+    assert_string_equal(lists->ws_token_cookie, "t");
+    assert_true(config.policy->websocket_login.overrides);
+    assert_int_equal(config.policy->websocket_login.timeout_ns, 3 * SECOND_NS);
+    config = load("websocket {port: -1, no_tls: true}");
+    assert_false(config.policy->websocket_login.overrides);
+    assert_int_equal(config.ws_handshake_timeout_ns, 2 * SECOND_NS);
+    assert_string_equal(config.ws_host, "0.0.0.0");
+}
+
+static void websocket_options_are_checked(void **state)
+{
+    (void)state;
+    expect_error("websocket: 1", "t.conf:1:0: Expected websocket to be a map, got int64");
+    expect_error("websocket {foo: 1}", "t.conf:1:11: unknown field \"foo\"");
+    expect_error("websocket {handshake_timeout: x}", "t.conf:1:11: time: invalid duration \"x\"");
+    expect_error("websocket {jwt_cookie: x}",
+                 "t.conf:1:11: trusted operators or trusted keys configuration is required for JWT "
+                 "authentication via cookie \"x\"");
+    expect_error("websocket {headers: {\"sec-websocket-Accept\": x}}",
+                 "t.conf:1:22: websocket: invalid header \"sec-websocket-Accept\", "
+                 "\"Sec-WebSocket-\" prefix not allowed");
+    expect_error("websocket {headers: {Upgrade: x}}",
+                 "t.conf:1:21: websocket: invalid header \"Upgrade\" not allowed");
+    expect_error("websocket {headers: {a: \"x\\ny\"}}",
+                 "t.conf:1:21: websocket: invalid header \"a\" not allowed");
+    expect_error("websocket {headers: {\"a:b\": x}}",
+                 "t.conf:1:22: websocket: invalid header \"a:b\" not allowed");
+    expect_error("websocket {headers: {a: 1}}",
+                 "t.conf:1:21: error parsing header key a: unsupported type int64");
+    expect_error("websocket {authorization: {user: a, token: c}}",
+                 "t.conf:1:11: Cannot have a user/pass and token");
+    expect_error("websocket {no_auth_user: a}",
+                 "t.conf:1:11: no_auth_user: \"a\" present, but users/nkeys are not defined");
+}
+
+/* A text from outside must not make us read files or the environment. */
+static void closed_texts_read_nothing_else(void **state)
+{
+    (void)state;
+    struct rb_config config;
+    char error[RB_CONFIG_ERROR_MAX];
+    rb_config_defaults(&config);
+    assert_int_equal(
+        rb_config_load_closed(&config, "t.conf", RB_S("include \"/etc/passwd\""), error),
+        RB_ERR_INVALID);
+    assert_non_null(strstr(error, "files can not be included here"));
+    assert_int_equal(rb_config_load_closed(&config, "t.conf", RB_S("port: $PATH"), error),
+                     RB_ERR_INVALID);
+    assert_non_null(strstr(error, "variable reference for 'PATH'"));
+    assert_int_equal(
+        rb_config_load_closed(&config, "t.conf",
+                              RB_S("tls {cert_file: \"/no/such\", key_file: \"/no/such\"}"), error),
+        RB_OK);
+    assert_true(config.lists->tls.set);
+    rb_config_deinit(&config);
+}
+
+/* Programs fill the struct themselves and seal it. */
+static void a_configuration_without_text_can_be_sealed(void **state)
+{
+    (void)state;
+    struct rb_config config, copy;
+    char error[RB_CONFIG_ERROR_MAX];
+    rb_config_defaults(&config);
+    snprintf(config.user, sizeof(config.user), "u");
+    snprintf(config.pass, sizeof(config.pass), "p");
+    assert_int_equal(rb_config_seal(&config, error), RB_OK);
+    assert_true(config.policy->sealed && config.policy->plain_passwords);
+    assert_int_equal(config.policy->account_count, 2);
+    assert_int_equal(config.policy->system_account, 1);
+    assert_true(rb_slice_equal(config.policy->login.user, RB_S("u")));
+    assert_int_equal(config.policy->login.timeout_ns, 2 * SECOND_NS);
+    rb_config_copy(&copy, &config);
+    rb_config_deinit(&config);
+    assert_true(rb_slice_equal(copy.policy->login.pass, RB_S("p"))); /* lives on */
+    rb_config_deinit(&copy);
+    rb_config_defaults(&config);
+    snprintf(config.user, sizeof(config.user), "u");
+    snprintf(config.token, sizeof(config.token), "t");
+    assert_int_equal(rb_config_seal(&config, error), RB_ERR_INVALID);
+    assert_string_equal(error, "Cannot have a user/pass and token");
+    rb_config_deinit(&config);
 }
 
 static void the_file_and_its_digest_are_kept(void **state)
@@ -425,23 +634,31 @@ static void the_file_and_its_digest_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_those_of_nats_server),
-        cmocka_unit_test(every_option_has_its_effect),
-        cmocka_unit_test(aliases_and_case),
-        cmocka_unit_test(listen_forms),
-        cmocka_unit_test(zero_and_below),
-        cmocka_unit_test(durations),
-        cmocka_unit_test(bare_seconds_warn),
-        cmocka_unit_test(wrong_types),
-        cmocka_unit_test(authorization),
-        cmocka_unit_test(long_auth_timeouts_warn),
-        cmocka_unit_test(known_options_are_refused_by_name),
-        cmocka_unit_test(unknown_fields_unless_variables),
-        cmocka_unit_test(own_options_have_ranges),
-        cmocka_unit_test(text_that_does_not_fit_is_refused),
-        cmocka_unit_test(many_errors_fit_the_buffer),
-        cmocka_unit_test(rules_between_options),
-        cmocka_unit_test(the_file_and_its_digest_are_kept),
+        cmocka_unit_test_teardown(defaults_are_those_of_nats_server, give_back),
+        cmocka_unit_test_teardown(every_option_has_its_effect, give_back),
+        cmocka_unit_test_teardown(aliases_and_case, give_back),
+        cmocka_unit_test_teardown(listen_forms, give_back),
+        cmocka_unit_test_teardown(zero_and_below, give_back),
+        cmocka_unit_test_teardown(durations, give_back),
+        cmocka_unit_test_teardown(bare_seconds_warn, give_back),
+        cmocka_unit_test_teardown(wrong_types, give_back),
+        cmocka_unit_test_teardown(authorization, give_back),
+        cmocka_unit_test_teardown(long_auth_timeouts_warn, give_back),
+        cmocka_unit_test_teardown(known_options_are_refused_by_name, give_back),
+        cmocka_unit_test_teardown(unknown_fields_unless_variables, give_back),
+        cmocka_unit_test_teardown(own_options_have_ranges, give_back),
+        cmocka_unit_test_teardown(text_that_does_not_fit_is_refused, give_back),
+        cmocka_unit_test_teardown(many_errors_fit_the_buffer, give_back),
+        cmocka_unit_test_teardown(rules_between_options, give_back),
+        cmocka_unit_test_teardown(more_rules_between_options, give_back),
+        cmocka_unit_test_teardown(every_later_option_has_its_effect, give_back),
+        cmocka_unit_test_teardown(later_options_are_checked, give_back),
+        cmocka_unit_test_teardown(off_is_accepted, give_back),
+        cmocka_unit_test_teardown(websocket_options_have_their_effect, give_back),
+        cmocka_unit_test_teardown(websocket_options_are_checked, give_back),
+        cmocka_unit_test_teardown(closed_texts_read_nothing_else, give_back),
+        cmocka_unit_test_teardown(a_configuration_without_text_can_be_sealed, give_back),
+        cmocka_unit_test_teardown(the_file_and_its_digest_are_kept, give_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,10 +175,11 @@ def check_unknown_word(binary):
     expect(code == 1, "exit code %d" % code)
 
 
-def check_monitor_refused(binary):
+def check_flags_refused(binary):
     if not servers.is_ringbus(binary):
-        raise Skipped("only ringbus refuses -m")
-    for args in (["-m", "8222"], ["--http_port", "8222"], ["-m=8222"], ["-js"]):
+        raise Skipped("only ringbus refuses -js")
+    for args in (["-js"], ["--cluster", "nats://127.0.0.1:-1"], ["--routes=nats://h:1"],
+                 ["-profile", "1"]):
         code, out, err = command(binary, "-a", "127.0.0.1", "-p", "-1", *args)
         expect(code == 1, "%s: exit code %d" % (args, code))
         expect("not supported" in out + err, "%s prints %r" % (args, (out + err)[:200]))
@@ -226,6 +227,86 @@ def check_no_log_time(binary):
         with Server(binary, [flag]) as server:
             expect(re.search(r"(?m)^\[\d+\] \[INF\] Server is ready$", server.log()),
                    "%s: %r" % (flag, server.log()[:200]))
+
+
+def wait_for(path, test):
+    """The text of a file once `test` likes it, or what it holds after a while."""
+    limit = time.monotonic() + servers.START_SECONDS
+    text = ""
+    while time.monotonic() < limit:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            if test(text):
+                break
+        time.sleep(0.02)
+    return text
+
+
+def check_log_reopen(binary):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "server.log")
+        server = Server(binary, ["-l", path]).spawn()
+        try:
+            expect(servers.READY in wait_for(path, lambda text: servers.READY in text), "no log")
+            os.rename(path, path + ".old")
+            os.kill(server.pid, signal.SIGUSR1)
+            text = wait_for(path, lambda text: "File log re-opened" in text)
+            expect("File log re-opened" in text, "the new file holds %r" % text)
+        finally:
+            code = server.stop()
+        expect(code == 0, "exit code %s" % code)
+        with open(path + ".old", encoding="utf-8") as file:
+            expect('Trapped "user defined signal 1" signal' in file.read(), "the old file ends early")
+
+
+def check_log_rotation(binary):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "server.log")
+        server = Server(binary, ["-l", path, "-log_size_limit", "300"]).spawn()
+        try:
+            wait_for(path, lambda text: "Rotated log" in text)
+        finally:
+            server.stop()
+        old = sorted(name for name in os.listdir(directory) if name != "server.log")
+        expect(old and all(re.fullmatch(r"server\.log(\.\d+){7}", name) for name in old),
+               "the files are %r" % os.listdir(directory))
+        lines = ""
+        for name in old + ["server.log"]:
+            with open(os.path.join(directory, name), encoding="utf-8") as file:
+                lines += file.read()
+        for text in ("Starting ", servers.READY, "Rotated log, backup saved as", "Server Exiting.."):
+            expect(text in lines, "%r is lost" % text)
+
+
+def check_ports_file(binary):
+    with tempfile.TemporaryDirectory() as directory:
+        with Server(binary, ["--ports_file_dir", directory]) as server:
+            name = "%s_%d.ports" % (os.path.basename(binary), server.pid)
+            text = wait_for(os.path.join(directory, name), lambda text: text.endswith("}"))
+            expect(json.loads(text) == {"nats": ["nats://127.0.0.1:%d" % server.port]},
+                   "the file holds %r" % text)
+        expect(os.listdir(directory) == [], "it stays: %r" % os.listdir(directory))
+
+
+def check_signal_flag(binary):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "server.pid")
+        with Server(binary, ["-P", path]) as server:
+            for target in (str(server.pid), path):
+                code, out, err = command(binary, "--signal", "reopen=" + target)
+                expect((code, out, err) == (0, "", ""), "%r" % ((code, out, err),))
+            code, _, err = command(binary, "-sl=quit=%d" % server.pid)
+            expect(code == 0, "exit code %d: %s" % (code, err))
+            expect(server.wait_exit() == 0, "the server does not end")
+            expect("re-open ignored, not a file logger" in server.log(), "no reopen in the log")
+    for args, wanted in ((["--signal", "quit=abc"], "invalid pid: abc"),
+                         (["--signal", "quit=1=2"], "invalid signal parameters: [2]"),
+                         (["--signal", "frob=%d" % os.getpid()], 'unknown signal "frob"'),
+                         (["--signal", "ldm=2147483646"],
+                          'signal "ldm" 2147483646: no such process')):
+        code, _, err = command(binary, *args)
+        expect(code == 1 and wanted in err, "%s: exit code %d, %r" % (args, code, err))
 
 
 def check_pid_file(binary):
@@ -551,11 +632,15 @@ CHECKS = (
     ("-h", check_help),
     ("unknown flag", check_unknown_flag),
     ("unknown word", check_unknown_word),
-    ("-m is refused", check_monitor_refused),
+    ("flags for what is missing are refused", check_flags_refused),
     ("an unsupported option is refused", check_option_refused),
     ("-l FILE", check_log_file),
     ("-T=false", check_no_log_time),
     ("-P FILE", check_pid_file),
+    ("SIGUSR1 opens the log again", check_log_reopen),
+    ("--log_size_limit", check_log_rotation),
+    ("--ports_file_dir", check_ports_file),
+    ("--signal", check_signal_flag),
     ("configuration file", check_config_file),
     ("flags over the file", check_flags_over_file),
     ("the port in the file", check_port_in_file),
