@@ -8,10 +8,14 @@
  * 4. Receivers with the same sid (clients of one program) get the same bytes. In a fan-out these are made once, in a
  *    block kept per kind of sid (core->runs), and every receiver refers to them; messages that follow one another continue
  *    the same segment. A receiver with other output in between gets a copy.
+ * 5. Functions of the server (specials, service imports among them) publish themselves, which would end invariant 1: they are noted
+ *    and run when the receivers have theirs.
  */
 #include "core/deliver.h"
 
+#include "core/account.h"
 #include "core/conn.h"
+#include "core/perms.h"
 #include "ringbus/check.h"
 
 #define HOPS_MAX 4
@@ -21,6 +25,8 @@
 #define RUN_RECEIVERS 3 /* from so many plain receivers on, equal output is made once */
 #define RUN_BYTES (128 * 1024)
 #define VARIANTS_MAX 4
+#define SPECIALS_MAX 128 /* functions of the server that take one message; more are left out */
+#define SUBJECT_MAX 4096
 
 /* The parts of "MSG subject sid reply size\r\n" that all receivers share. */
 struct lines {
@@ -41,6 +47,8 @@ struct variant {
 
 struct delivery {
     struct rb_core *core;
+    struct rb_account *account;
+    uint32_t special_count;
     uint32_t variant_count;
     bool fan_out;
     const struct rb_msg *msg;
@@ -48,17 +56,20 @@ struct delivery {
     struct rb_buf *shared; /* the payload's block, once referenced */
     uint32_t shared_offset;
     struct variant variants[VARIANTS_MAX];
+    struct rb_special *specials[SPECIALS_MAX];
 };
 
-static void begin_delivery(struct delivery *d, struct rb_core *core, const struct rb_msg *msg,
-                           const struct rb_match *match)
+static void begin_delivery(struct delivery *d, struct rb_account *account,
+                           const struct rb_msg *msg, const struct rb_match *match)
 {
-    d->core = core;
+    d->core = account->core;
+    d->account = account;
+    d->special_count = 0;
     d->msg = msg;
     d->shared = NULL;
     d->shared_offset = 0;
     d->variant_count = 0;
-    d->fan_out = match->plain_count >= RUN_RECEIVERS;
+    d->fan_out = match != NULL && match->plain_count >= RUN_RECEIVERS;
     d->lines.made = false;
     d->lines.allocated = NULL;
 }
@@ -105,7 +116,7 @@ static bool make_lines(struct delivery *d)
     return true;
 }
 
-static void end_delivery(struct delivery *d)
+static void end_message(struct delivery *d)
 {
     struct rb_core *core = d->core;
     if (d->lines.allocated != NULL) {
@@ -116,6 +127,14 @@ static void end_delivery(struct delivery *d)
     if (d->shared != NULL) {
         rb_buf_release(d->shared);
     }
+}
+
+/* Ends the delivery: subscriptions that reached their maximum go, the server's own functions run. */
+static bool end_delivery(struct delivery *d)
+{
+    struct rb_core *core = d->core;
+    bool delivered = false;
+    end_message(d);
     while (core->subs_done != NULL) {
         struct rb_sub *sub = core->subs_done;
         core->subs_done = sub->next_done;
@@ -124,6 +143,10 @@ static void end_delivery(struct delivery *d)
         }
         rb_conn_unsubscribe(sub->conn, sub);
     }
+    for (uint32_t i = 0; i < d->special_count; i++) {
+        delivered |= d->specials[i]->take(d->account, d->specials[i]->ctx, d->msg);
+    }
+    return delivered;
 }
 
 /* The payload as a counted block that receivers can refer to. */
@@ -258,17 +281,49 @@ static bool write_referenced(struct delivery *d, struct rb_conn *conn, struct rb
 }
 
 static void count_delivery(struct rb_core *core, struct rb_conn *conn, struct rb_sub *sub,
-                           size_t bytes)
+                           size_t bytes, uint64_t published_ns)
 {
     conn->out_msgs++;
     conn->out_bytes += bytes;
+    if (conn->queued_ns == 0) {
+        conn->queued_ns = published_ns;
+    }
     rb_counter_add(&core->stats.out_msgs, 1);
     rb_counter_add(&core->stats.out_bytes, bytes);
+    rb_counter_add(&conn->account->out_msgs, 1);
+    rb_counter_add(&conn->account->out_bytes, bytes);
     sub->delivered++;
-    if (sub->max != 0 && sub->delivered >= sub->max) {
+    if (sub->max != 0 && sub->delivered >= sub->max && (sub->flags & RB_SUB_DONE) == 0) {
+        sub->flags |= RB_SUB_DONE;
         sub->next_done = core->subs_done;
         core->subs_done = sub;
     }
+}
+
+static bool deliver_shadow(struct delivery *d, struct rb_shadow *shadow);
+
+static void note_special(struct delivery *d, struct rb_sub *sub)
+{
+    if (d->special_count < SPECIALS_MAX) {
+        d->specials[d->special_count++] = RB_CONTAINER(sub, struct rb_special, sub);
+    }
+}
+
+/* What a subscription that is not a plain client's does with the message. True: that is all. */
+static bool deliver_odd(struct delivery *d, struct rb_sub *sub, bool *ret_delivered)
+{
+    *ret_delivered = false;
+    if ((sub->flags & RB_SUB_SPECIAL) != 0) {
+        note_special(d, sub);
+        return true;
+    }
+    if ((sub->flags & RB_SUB_SHADOW) != 0) {
+        *ret_delivered = deliver_shadow(d, RB_CONTAINER(sub, struct rb_shadow, sub));
+        return true;
+    }
+    return (sub->flags & RB_SUB_DONE) != 0 ||
+           ((sub->flags & RB_SUB_FILTER) != 0 &&
+            !rb_perms_deliver(sub->conn->perms, d->msg->subject, rb_sublist_queue(&sub->ref)));
 }
 
 /* True when the subscription took the message. */
@@ -276,6 +331,11 @@ static bool deliver_to(struct delivery *d, struct rb_sub *sub)
 {
     struct rb_conn *conn = sub->conn;
     const struct rb_msg *msg = d->msg;
+    bool delivered;
+    if ((sub->flags & (RB_SUB_SPECIAL | RB_SUB_SHADOW | RB_SUB_FILTER | RB_SUB_DONE)) != 0 &&
+        deliver_odd(d, sub, &delivered)) {
+        return delivered;
+    }
     if (!rb_conn_open(conn) || conn->cid == msg->silent_cid) {
         return false;
     }
@@ -304,8 +364,28 @@ static bool deliver_to(struct delivery *d, struct rb_sub *sub)
                     sub->sid, (int)tail.len - 2, (const char *)tail.ptr);
     }
     rb_conn_written(conn);
-    count_delivery(d->core, conn, sub, payload.len);
+    count_delivery(d->core, conn, sub, payload.len, msg->published_ns);
+    if (conn->perms != NULL && msg->reply.len > 0 && !rb_perms_publish(conn->perms, msg->reply)) {
+        rb_conn_allow_response(conn, msg->reply);
+    }
     return true;
+}
+
+/* An importer's subscription: the same message on the importer's subject. */
+static bool deliver_shadow(struct delivery *d, struct rb_shadow *shadow)
+{
+    uint8_t subject[SUBJECT_MAX];
+    size_t len = rb_shadow_subject(shadow, d->msg->subject, subject, sizeof(subject));
+    if (len == 0) {
+        return false;
+    }
+    struct rb_msg msg = *d->msg;
+    msg.subject = rb_slice_of(subject, len);
+    struct delivery inner; /* most of it stays untouched */
+    begin_delivery(&inner, d->account, &msg, NULL);
+    bool delivered = deliver_to(&inner, shadow->of);
+    end_message(&inner);
+    return delivered;
 }
 
 static struct rb_sub *sub_of(struct rb_sub_ref *ref)
@@ -372,8 +452,8 @@ struct routed {
     struct rb_slice queue[QUEUES_MAX];
 };
 
-static void send_to_shards(struct rb_core *core, const struct rb_msg *msg, uint64_t plain,
-                           const struct routed *routed)
+static void send_to_shards(struct rb_core *core, uint32_t account, const struct rb_msg *msg,
+                           uint64_t plain, const struct routed *routed)
 {
     struct rb_slice queues[QUEUES_MAX];
     for (uint64_t rest = plain | routed->shards; rest != 0; rest &= rest - 1) {
@@ -384,19 +464,20 @@ static void send_to_shards(struct rb_core *core, const struct rb_msg *msg, uint6
                 queues[count++] = routed->queue[i];
             }
         }
-        core->peers.msg(core->peers.ctx, shard, msg, queues, count);
+        core->peers.msg(core->peers.ctx, shard, account, msg, queues, count);
     }
 }
 
 /* A receiving shard gives plain subscribers the message too, so more than QUEUES_MAX groups go out as messages of their
  * own that name no plain interest: rb_deliver_mail is told by hop_count > 0. */
-static void route_group(struct rb_core *core, const struct rb_msg *msg, struct routed *routed,
-                        uint32_t shard, struct rb_slice queue)
+static void route_group(struct rb_account *account, const struct rb_msg *msg,
+                        struct routed *routed, uint32_t shard, struct rb_slice queue)
 {
     if (routed->count == QUEUES_MAX) {
         struct rb_msg extra = *msg;
         extra.hop_count = msg->hop_count + 1;
-        core->peers.msg(core->peers.ctx, shard, &extra, &queue, 1);
+        struct rb_core *core = account->core;
+        core->peers.msg(core->peers.ctx, shard, account->id, &extra, &queue, 1);
         return;
     }
     routed->shard[routed->count] = (uint8_t)shard;
@@ -404,37 +485,64 @@ static void route_group(struct rb_core *core, const struct rb_msg *msg, struct r
     routed->shards |= UINT64_C(1) << shard;
 }
 
-bool rb_deliver_publish(struct rb_core *core, const struct rb_msg *msg)
+/* Every member of the group of local specials. */
+static void note_local(struct delivery *d, const struct rb_match_group *group)
 {
+    for (uint32_t i = 0; i < group->sub_count; i++) {
+        note_special(d, sub_of(group->subs[i]));
+    }
+}
+
+static bool deliver_groups(struct delivery *d, const struct rb_match *match)
+{
+    const struct rb_msg *msg = d->msg;
+    bool delivered = false;
+    struct routed routed;
+    routed.shards = 0;
+    routed.count = 0;
+    for (uint32_t i = 0; i < match->group_count; i++) {
+        const struct rb_match_group *group = &match->groups[i];
+        if (rb_slice_equal(group->queue, RB_LOCAL_QUEUE)) {
+            note_local(d, group);
+            continue;
+        }
+        uint32_t shard = deliver_group(d, group, &delivered);
+        if (shard != SHARD_NONE) {
+            route_group(d->account, msg, &routed, shard, group->queue);
+        }
+    }
+    send_to_shards(d->core, d->account->id, msg, match->remote_plain, &routed);
+    return delivered;
+}
+
+bool rb_deliver_publish(struct rb_account *account, const struct rb_msg *msg)
+{
+    struct rb_core *core = account->core;
+    if (account->sublist == NULL) {
+        return false;
+    }
     const struct rb_match *match =
-        rb_sublist_match_hinted(core->sublist, msg->subject, &msg->from->hint);
+        msg->from != NULL && msg->from->account == account
+            ? rb_sublist_match_hinted(account->sublist, msg->subject, &msg->from->hint)
+            : rb_sublist_match(account->sublist, msg->subject);
     if (match->plain_count == 0 && match->group_count == 0 && match->remote_plain == 0) {
         return false;
     }
     struct delivery d;
-    begin_delivery(&d, core, msg, match);
+    begin_delivery(&d, account, msg, match);
     bool delivered = match->remote_plain != 0;
     for (uint32_t i = 0; i < match->plain_count; i++) {
         delivered |= deliver_to(&d, sub_of(match->plain[i]));
     }
     if (match->group_count == 0) {
         for (uint64_t rest = match->remote_plain; rest != 0; rest &= rest - 1) {
-            core->peers.msg(core->peers.ctx, (uint32_t)__builtin_ctzll(rest), msg, NULL, 0);
+            core->peers.msg(core->peers.ctx, (uint32_t)__builtin_ctzll(rest), account->id, msg,
+                            NULL, 0);
         }
     } else {
-        struct routed routed;
-        routed.shards = 0;
-        routed.count = 0;
-        for (uint32_t i = 0; i < match->group_count; i++) {
-            uint32_t shard = deliver_group(&d, &match->groups[i], &delivered);
-            if (shard != SHARD_NONE) {
-                route_group(core, msg, &routed, shard, match->groups[i].queue);
-            }
-        }
-        send_to_shards(core, msg, match->remote_plain, &routed);
+        delivered |= deliver_groups(&d, match);
     }
-    end_delivery(&d);
-    return delivered;
+    return end_delivery(&d) || delivered;
 }
 
 static const struct rb_match_group *find_group(const struct rb_match *match, struct rb_slice queue)
@@ -464,15 +572,17 @@ static void deliver_chosen(struct delivery *d, const struct rb_match *match, str
     struct rb_msg onward = *d->msg;
     onward.hop_count++;
     uint32_t shard = shard_at(group, rb_env_below(core->env, remote_weight));
-    core->peers.msg(core->peers.ctx, shard, &onward, &queue, 1);
+    core->peers.msg(core->peers.ctx, shard, d->account->id, &onward, &queue, 1);
 }
 
-void rb_deliver_mail(struct rb_core *core, const struct rb_msg *msg, const struct rb_slice *queues,
-                     uint32_t queue_count)
+void rb_deliver_mail(struct rb_account *account, const struct rb_msg *msg,
+                     const struct rb_slice *queues, uint32_t queue_count)
 {
-    const struct rb_match *match = rb_sublist_match(core->sublist, msg->subject);
+    static const struct rb_match nobody;
+    const struct rb_match *match =
+        account->sublist == NULL ? &nobody : rb_sublist_match(account->sublist, msg->subject);
     struct delivery d;
-    begin_delivery(&d, core, msg, match);
+    begin_delivery(&d, account, msg, match);
     if (msg->hop_count == 0) {
         for (uint32_t i = 0; i < match->plain_count; i++) {
             (void)deliver_to(&d, sub_of(match->plain[i]));
@@ -481,29 +591,38 @@ void rb_deliver_mail(struct rb_core *core, const struct rb_msg *msg, const struc
     for (uint32_t i = 0; i < queue_count; i++) {
         deliver_chosen(&d, match, queues[i]);
     }
-    end_delivery(&d);
+    (void)end_delivery(&d);
 }
 
-void rb_deliver_no_responders(struct rb_core *core, struct rb_conn *conn, struct rb_slice reply,
-                              struct rb_slice subject)
+/* The subscription of `conn` that waits for `reply`; NULL: none. */
+static const struct rb_sub *waiting_sub(struct rb_conn *conn, struct rb_slice reply)
 {
-    const struct rb_match *match = rb_sublist_match(core->sublist, reply);
-    for (uint32_t i = 0; i < match->plain_count; i++) {
+    const struct rb_match *match =
+        conn->account->sublist == NULL ? NULL : rb_sublist_match(conn->account->sublist, reply);
+    for (uint32_t i = 0; match != NULL && i < match->plain_count; i++) {
         const struct rb_sub *sub = sub_of(match->plain[i]);
-        if (sub->conn != conn) {
-            continue;
+        if (sub->conn == conn && (sub->flags & RB_SUB_SHADOW) == 0) {
+            return sub;
         }
-        size_t cap = reply.len + sub->sid_len + subject.len + 128;
-        uint8_t *out = rb_conn_reserve(conn, (uint32_t)cap);
-        if (out == NULL) {
-            rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
-            return;
-        }
-        size_t len =
-            rb_encode_no_responders(out, cap, reply, rb_slice_of(sub->sid, sub->sid_len), subject);
-        rb_assert(len > 0);
-        rb_conn_commit(conn, (uint32_t)len);
-        rb_conn_written(conn);
+    }
+    return NULL;
+}
+
+void rb_deliver_no_responders(struct rb_conn *conn, struct rb_slice reply, struct rb_slice subject)
+{
+    const struct rb_sub *sub = waiting_sub(conn, reply);
+    if (sub == NULL) {
         return;
     }
+    size_t cap = reply.len + sub->sid_len + subject.len + 128;
+    uint8_t *out = rb_conn_reserve(conn, (uint32_t)cap);
+    if (out == NULL) {
+        rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
+        return;
+    }
+    size_t len =
+        rb_encode_no_responders(out, cap, reply, rb_slice_of(sub->sid, sub->sid_len), subject);
+    rb_assert(len > 0);
+    rb_conn_commit(conn, (uint32_t)len);
+    rb_conn_written(conn);
 }

@@ -3,11 +3,11 @@
 
 #include "core/core.h"
 
-/** A client's message: local subscribers, one member of each queue group, other shards. True if anybody got it. */
-bool rb_deliver_publish(struct rb_core *core, const struct rb_msg *msg);
+/** A message published in `account` on this shard: local subscribers, one member of each queue group, other shards, imports. True
+ *  if anybody got it. */
+bool rb_deliver_publish(struct rb_account *account, const struct rb_msg *msg);
 /** A message from another shard: every plain subscriber here, and one member of each queue named. */
-void rb_deliver_mail(struct rb_core *core, const struct rb_msg *msg, const struct rb_slice *queues,
-                     uint32_t queue_count);
+void rb_deliver_mail(struct rb_account *account, const struct rb_msg *msg,
+                     const struct rb_slice *queues, uint32_t queue_count);
 /** The 503 for a request that nobody received. */
-void rb_deliver_no_responders(struct rb_core *core, struct rb_conn *conn, struct rb_slice reply,
-                              struct rb_slice subject);
+void rb_deliver_no_responders(struct rb_conn *conn, struct rb_slice reply, struct rb_slice subject);

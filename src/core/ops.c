@@ -1,4 +1,4 @@
-/* ops.c - what a client may ask for: CONNECT, PUB, SUB, UNSUB, PING, PONG.
+/* ops.c - what a client may ask for: PUB, SUB, UNSUB, PING, PONG (CONNECT: identity.c).
  *
  * The order of checks and answers is nats-server's, so that clients see the same bytes.
  */
@@ -7,11 +7,15 @@
 #include <stdio.h>
 
 #include "core/deliver.h"
+#include "core/identity.h"
+#include "core/mapping.h"
+#include "core/perms.h"
+#include "core/service.h"
 #include "proto/subject.h"
 #include "ringbus/check.h"
 
-#define FIRST_PING_NS (2 * UINT64_C(1000000000))
-#define LABEL_MAX 900
+#define MAPPED_MAX 4096
+#define SENDER_MAX 4096
 
 static void ok_if_verbose(struct rb_conn *conn)
 {
@@ -24,156 +28,64 @@ static void ok_if_verbose(struct rb_conn *conn)
     }
 }
 
-/* "-ERR 'Permissions Violation for WHAT "NAME"TAIL'" with NAME quoted as Go's %q does. */
-static void send_violation(struct rb_conn *conn, const char *what, struct rb_slice name,
-                           struct rb_slice queue, const char *tail)
+/* What a log line says of a violation, "-ERR" text aside: nats-server words them differently. */
+static void log_violation(struct rb_conn *conn, const char *what, const char *name,
+                          const char *queue, const char *tail)
+{
+    uint64_t skipped;
+    if (!rb_log_limit_pass(&conn->core->err_limit, conn->core->now_ns, &skipped)) {
+        return;
+    }
+    if (what[0] == 'S') {
+        rb_conn_log(conn, RB_LOG_ERR, "Subscription Violation - Subject \"%s\"%s%s%s%s", name,
+                    queue == NULL ? "" : ", Queue: \"", queue == NULL ? "" : queue,
+                    queue == NULL ? "" : "\"", tail);
+    } else if (strcmp(what, "Publish to") == 0) {
+        rb_conn_log(conn, RB_LOG_ERR, "Publish Violation - Subject \"%s\"", name);
+    } else {
+        rb_conn_log(conn, RB_LOG_ERR, "Publish Violation - Reply \"%s\"", name);
+    }
+}
+
+void rb_conn_violation(struct rb_conn *conn, const char *what, struct rb_slice name,
+                       struct rb_slice queue, const char *tail)
 {
     enum { NAME_BYTES = 4 * 1024 };
-    char text[2 * NAME_BYTES + 256];
-    uint8_t quoted[NAME_BYTES], quoted_queue[NAME_BYTES];
-    size_t len = rb_format_quoted(quoted, sizeof(quoted), name);
+    char text[2 * NAME_BYTES + 512];
+    char quoted[NAME_BYTES + 1], quoted_queue[NAME_BYTES + 1];
+    quoted[rb_format_quoted((uint8_t *)quoted, NAME_BYTES, name)] = '\0';
+    quoted_queue[rb_format_quoted((uint8_t *)quoted_queue, NAME_BYTES, queue)] = '\0';
     if (queue.len > 0) {
-        size_t queue_len = rb_format_quoted(quoted_queue, sizeof(quoted_queue), queue);
-        (void)snprintf(
-            text, sizeof(text), "Permissions Violation for %s \"%.*s\" using queue \"%.*s\"%s",
-            what, (int)len, (const char *)quoted, (int)queue_len, (const char *)quoted_queue, tail);
+        (void)snprintf(text, sizeof(text),
+                       "Permissions Violation for %s \"%s\" using queue \"%s\"%s", what, quoted,
+                       quoted_queue, tail);
     } else {
-        (void)snprintf(text, sizeof(text), "Permissions Violation for %s \"%.*s\"%s", what,
-                       (int)len, (const char *)quoted, tail);
+        (void)snprintf(text, sizeof(text), "Permissions Violation for %s \"%s\"%s", what, quoted,
+                       tail);
     }
     rb_conn_send_err(conn, text);
-    uint64_t skipped;
-    if (rb_log_limit_pass(&conn->core->err_limit, conn->core->now_ns, &skipped)) {
-        rb_conn_log(conn, RB_LOG_ERR, "%s", text);
-    }
-}
-
-/* CONNECT */
-
-static void make_label(struct rb_conn *conn, const struct rb_connect *connect)
-{
-    struct rb_core *core = conn->core;
-    if (conn->label != NULL) {
-        rb_free(core->budget, conn->label, strlen(conn->label) + 1);
-        conn->label = NULL;
-    }
-    if (connect->version.len + connect->lang.len + connect->name.len == 0) {
-        return;
-    }
-    char plain[LABEL_MAX];
-    int len =
-        snprintf(plain, sizeof(plain), "%s%.*s%s%.*s%s%.*s", connect->version.len ? "v" : "",
-                 RB_S_ARG(connect->version), connect->lang.len ? ":" : "", RB_S_ARG(connect->lang),
-                 connect->name.len ? ":" : "", RB_S_ARG(connect->name));
-    if (len < 0 || (size_t)len >= sizeof(plain)) {
-        len = sizeof(plain) - 1;
-    }
-    char text[4 * LABEL_MAX + 4];
-    text[0] = '"';
-    size_t quoted =
-        rb_format_quoted((uint8_t *)text + 1, sizeof(text) - 4, rb_slice_of(plain, (size_t)len));
-    text[1 + quoted] = '"';
-    text[2 + quoted] = '\0';
-    char *label = rb_alloc(core->budget, quoted + 3);
-    if (label != NULL) {
-        memcpy(label, text, quoted + 3);
-        conn->label = label;
-    }
-}
-
-static void refuse_connect(struct rb_conn *conn, const char *text, enum rb_close_reason reason)
-{
-    rb_conn_send_err(conn, text);
-    rb_conn_log(conn, RB_LOG_ERR, "%s", reason == RB_CLOSE_AUTH ? "authentication error" : text);
-    rb_conn_want_end(conn, reason, false);
-}
-
-static void apply_connect(struct rb_conn *conn, const struct rb_connect *connect)
-{
-    struct rb_core *core = conn->core;
-    const struct rb_auth_password *auth = &core->options.auth;
-    /* A field that is missing keeps its value; that of an earlier CONNECT was the right one. */
-    bool again = conn->connected;
-    if (connect->has_account ||
-        !rb_auth_password_check(
-            auth, again && connect->user.ptr == NULL ? auth->user : connect->user,
-            again && connect->pass.ptr == NULL ? auth->pass : connect->pass,
-            again && connect->auth_token.ptr == NULL ? auth->token : connect->auth_token)) {
-        refuse_connect(conn, "Authorization Violation", RB_CLOSE_AUTH);
-        return;
-    }
-    if (connect->protocol != 0 && connect->protocol != 1) {
-        refuse_connect(conn, "invalid client protocol", RB_CLOSE_BAD_VERSION);
-        return;
-    }
-    conn->headers = connect->headers && core->options.headers;
-    conn->no_responders = connect->no_responders;
-    if (connect->no_responders && !conn->headers) {
-        refuse_connect(conn, "no responders requires headers support", RB_CLOSE_NO_RESPONDERS);
-        return;
-    }
-    conn->async_info = connect->protocol == 1;
-    conn->parser.headers = conn->headers;
-    conn->parser.require_connect = false;
-    conn->parser.max_payload = core->options.max_payload;
-    make_label(conn, connect);
-    conn->connected = true;
-    conn->state = RB_CONN_READY;
-    uint64_t first = FIRST_PING_NS + rb_env_below(core->env, FIRST_PING_NS / 5);
-    if (core->options.ping_interval_ns < first) {
-        first = core->options.ping_interval_ns;
-    }
-    rb_wheel_arm(&core->wheel, &conn->timer, core->now_ns + first);
-    ok_if_verbose(conn);
-}
-
-static void do_connect(struct rb_conn *conn, struct rb_slice json)
-{
-    struct rb_connect connect;
-    struct rb_connect_doc *doc = NULL;
-    rb_connect_defaults(&connect);
-    connect.verbose = conn->verbose;
-    connect.pedantic = conn->pedantic;
-    connect.echo = conn->echo;
-    connect.headers = conn->headers;
-    connect.no_responders = conn->no_responders;
-    connect.protocol = conn->async_info ? 1 : 0;
-    if (conn->connected && !rb_conn_drop_subs(conn)) {
-        rb_conn_want_end(conn, RB_CLOSE_MEMORY, true); /* too many to withdraw at once */
-        return;
-    }
-    if (rb_connect_parse(json, &connect, &doc) != RB_OK) {
-        rb_conn_log(conn, RB_LOG_ERR, "CONNECT is not a valid document");
-        rb_conn_want_end(conn, RB_CLOSE_PROTOCOL, false);
-        return;
-    }
-    conn->verbose = connect.verbose;
-    conn->pedantic = connect.pedantic;
-    conn->echo = connect.echo;
-    if (conn->core->log->trace) {
-        rb_conn_log(conn, RB_LOG_TRC,
-                    "<<- [CONNECT verbose=%d pedantic=%d headers=%d no_responders=%d]",
-                    connect.verbose, connect.pedantic, connect.headers, connect.no_responders);
-    }
-    apply_connect(conn, &connect);
-    rb_connect_doc_free(doc);
+    log_violation(conn, what, quoted, queue.len > 0 ? quoted_queue : NULL, tail);
 }
 
 /* PUB */
 
-/* Subjects and replies that only servers may use. False when the message is refused. */
-static bool publish_allowed(struct rb_conn *conn, const struct rb_op *op)
+/* Subjects and replies that only servers may use, and what permissions say. False when the message is refused. */
+static bool publish_allowed(struct rb_conn *conn, struct rb_slice subject, struct rb_slice reply)
 {
-    if (op->subject.len > 4 && (op->subject.ptr[0] == '_' || op->subject.ptr[0] == '$') &&
-        (rb_slice_starts(op->subject, RB_S("_GR_.")) ||
-         rb_slice_starts(op->subject, RB_S("$NRG.")))) {
-        send_violation(conn, "Publish to", op->subject, RB_S(""), "");
+    if (subject.len > 4 && (subject.ptr[0] == '_' || subject.ptr[0] == '$') &&
+        (rb_slice_starts(subject, RB_S("_GR_.")) || rb_slice_starts(subject, RB_S("$NRG.")))) {
+        rb_conn_violation(conn, "Publish to", subject, RB_S(""), "");
         return false;
     }
-    if (op->reply.len > 3 && (op->reply.ptr[0] == '_' || op->reply.ptr[0] == '$') &&
-        (rb_slice_starts(op->reply, RB_S("_R_.")) || rb_slice_starts(op->reply, RB_S("_GR_.")) ||
-         rb_slice_starts(op->reply, RB_S("$JS.ACK.")))) {
-        send_violation(conn, "Publish with Reply of", op->reply, RB_S(""), "");
+    if (conn->perms != NULL && !rb_perms_publish(conn->perms, subject) &&
+        !rb_conn_use_response(conn, subject)) {
+        rb_conn_violation(conn, "Publish to", subject, RB_S(""), "");
+        return false;
+    }
+    if (reply.len > 3 && (reply.ptr[0] == '_' || reply.ptr[0] == '$') &&
+        (rb_slice_starts(reply, RB_S("_R_.")) || rb_slice_starts(reply, RB_S("_GR_.")) ||
+         rb_slice_starts(reply, RB_S("$JS.ACK.")))) {
+        rb_conn_violation(conn, "Publish with Reply of", reply, RB_S(""), "");
         return false;
     }
     return true;
@@ -199,9 +111,53 @@ static void trace_publish(struct rb_conn *conn, const struct rb_op *op)
                 (const char *)quoted, cut ? "..." : "");
 }
 
+/* The account's mappings; false: dropped. */
+static bool map_subject(struct rb_conn *conn, struct rb_slice *subject, uint8_t out[MAPPED_MAX])
+{
+    struct rb_core *core = conn->core;
+    size_t len;
+    switch (rb_mappings_apply(conn->account->mappings, *subject, rb_env_random(core->env), out,
+                              MAPPED_MAX, &len)) {
+    case RB_MAPPED_NONE:
+        return true;
+    case RB_MAPPED_DROPPED:
+        rb_counter_add(&core->stats.mapping_dropped, 1);
+        return false;
+    case RB_MAPPED:
+        break;
+    }
+    if (core->log->trace) {
+        rb_conn_log(conn, RB_LOG_TRC, "<<- [MAPPING %.*s -> %.*s]", RB_S_ARG(*subject), (int)len,
+                    (const char *)out);
+    }
+    *subject = rb_slice_of(out, len);
+    return true;
+}
+
+static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject)
+{
+    struct rb_core *core = conn->core;
+    struct rb_msg msg = { .subject = subject,
+                          .reply = op->reply,
+                          .payload = op->payload,
+                          .header_len = op->header_len,
+                          .buf = op->buf,
+                          .from = conn,
+                          .silent_cid = conn->echo ? 0 : conn->cid,
+                          .published_ns = core->now_ns };
+    uint8_t sender[SENDER_MAX];
+    if (subject.ptr[0] == '_' && rb_service_measured(subject)) {
+        msg.sender = rb_slice_of(sender, rb_conn_client_info(conn, true, sender, sizeof(sender)));
+    }
+    if (!rb_deliver_publish(conn->account, &msg) && op->reply.len > 0 && conn->no_responders) {
+        rb_deliver_no_responders(conn, op->reply, op->subject);
+    }
+}
+
 static void do_publish(struct rb_conn *conn, const struct rb_op *op)
 {
     struct rb_core *core = conn->core;
+    struct rb_account *account = conn->account;
     if (core->log->trace) {
         trace_publish(conn, op);
     }
@@ -212,20 +168,22 @@ static void do_publish(struct rb_conn *conn, const struct rb_op *op)
     conn->in_bytes += op->total_len;
     rb_counter_add(&core->stats.in_msgs, 1);
     rb_counter_add(&core->stats.in_bytes, op->total_len);
-    if (!publish_allowed(conn, op)) {
+    rb_counter_add(&account->in_msgs, 1);
+    rb_counter_add(&account->in_bytes, op->total_len);
+    if ((conn->in_msgs & (RB_TOP_SAMPLE - 1)) == 0) {
+        rb_top_add(&core->top, account->id, op->subject, op->total_len);
+    }
+    struct rb_slice subject = op->subject;
+    uint8_t mapped[MAPPED_MAX];
+    if (account->mappings != NULL && !map_subject(conn, &subject, mapped)) {
+        ok_if_verbose(conn);
+        return;
+    }
+    if (!publish_allowed(conn, subject, op->reply)) {
         return;
     }
     ok_if_verbose(conn);
-    struct rb_msg msg = { .subject = op->subject,
-                          .reply = op->reply,
-                          .payload = op->payload,
-                          .header_len = op->header_len,
-                          .buf = op->buf,
-                          .from = conn,
-                          .silent_cid = conn->echo ? 0 : conn->cid };
-    if (!rb_deliver_publish(core, &msg) && op->reply.len > 0 && conn->no_responders) {
-        rb_deliver_no_responders(core, conn, op->reply, op->subject);
-    }
+    publish(conn, op, subject);
 }
 
 /* SUB and UNSUB */
@@ -243,39 +201,28 @@ static struct rb_sub *make_sub(struct rb_conn *conn, struct rb_slice sid)
     return sub;
 }
 
-static void drop_sub(struct rb_core *core, struct rb_sub *sub)
-{
-    if (sub->sid_len <= RB_SUB_SID_INLINE) {
-        rb_pool_release(&core->sub_pool, sub);
-    } else {
-        rb_free(core->budget, sub, sizeof(*sub) + sub->sid_len);
-    }
-}
-
-static enum rb_err add_sub(struct rb_conn *conn, const struct rb_op *op)
+static enum rb_err add_sub(struct rb_conn *conn, const struct rb_op *op, bool filter)
 {
     struct rb_core *core = conn->core;
     struct rb_sub *sub = make_sub(conn, op->sid);
     if (sub == NULL) {
         return RB_ERR_MEMORY;
     }
+    sub->flags = filter ? RB_SUB_FILTER : 0;
     uint64_t hash = rb_slice_hash(op->sid);
     enum rb_err err = rb_map_insert(&conn->subs, hash, sub);
     if (err != RB_OK) {
-        drop_sub(core, sub);
+        rb_conn_free_sub(core, sub);
         return err;
     }
-    struct rb_interest_change change;
-    err = rb_sublist_add(core->sublist, op->subject, op->queue, &sub->ref, &change);
+    err = rb_account_subscribe(conn->account, op->subject, op->queue, sub);
     if (err != RB_OK) {
         (void)rb_map_remove(&conn->subs, hash, sub);
-        drop_sub(core, sub);
+        rb_conn_free_sub(core, sub);
         return err;
     }
     rb_counter_add(&core->stats.subs, 1);
-    if (change.tell) {
-        core->peers.interest(core->peers.ctx, op->subject, op->queue, change.weight);
-    }
+    atomic_fetch_add_explicit(&conn->account->shared->subs, 1, memory_order_relaxed);
     return RB_OK;
 }
 
@@ -287,19 +234,19 @@ static void do_subscribe(struct rb_conn *conn, const struct rb_op *op)
                     RB_S_ARG(op->queue), RB_S_ARG(op->sid));
     }
     if (rb_slice_equal(op->queue, RB_S("_sys_"))) {
-        send_violation(conn, "Subscription to", op->subject, op->queue, "");
+        rb_conn_violation(conn, "Subscription to", op->subject, op->queue, "");
         return;
     }
     if (options->max_sub_tokens > 0 &&
         rb_subject_token_count(op->subject) > options->max_sub_tokens) {
-        send_violation(conn, "Subscription to", op->subject, RB_S(""), ", too many tokens");
+        rb_conn_violation(conn, "Subscription to", op->subject, RB_S(""), ", too many tokens");
         return;
     }
-    uint32_t max = options->max_subs;
+    uint32_t max = conn->max_subs;
     if (!conn->connected && (max == 0 || max > RB_UNKNOWN_SUBS_MAX)) {
         max = RB_UNKNOWN_SUBS_MAX;
     }
-    if (max > 0 && conn->subs.count >= max) {
+    if ((max > 0 && conn->subs.count >= max) || conn->no_subs) {
         rb_conn_send_err(conn, "maximum subscriptions exceeded");
         return;
     }
@@ -311,7 +258,12 @@ static void do_subscribe(struct rb_conn *conn, const struct rb_op *op)
         rb_conn_send_err(conn, "Invalid Subject");
         return;
     }
-    if (add_sub(conn, op) != RB_OK) {
+    enum rb_perms_sub permitted = rb_perms_subscribe(conn->perms, op->subject, op->queue);
+    if (permitted == RB_SUB_DENIED) {
+        rb_conn_violation(conn, "Subscription to", op->subject, op->queue, "");
+        return;
+    }
+    if (add_sub(conn, op, permitted == RB_SUB_FILTERED) != RB_OK) {
         rb_conn_log(conn, RB_LOG_ERR, "memory budget spent: subscription refused");
         rb_conn_send_err(conn, "maximum subscriptions exceeded");
         return;
@@ -378,10 +330,25 @@ static void take_info(struct rb_conn *conn, struct rb_slice json)
     rb_connect_doc_free(doc);
 }
 
+/* Authentication is required and something else than CONNECT came: only no_auth_user lets it in. */
+static bool may_speak(struct rb_conn *conn)
+{
+    if (rb_conn_bind_anonymous(conn)) {
+        return rb_conn_open(conn);
+    }
+    rb_conn_send_err(conn, "Authorization Violation");
+    rb_conn_want_end(conn, RB_CLOSE_AUTH, false);
+    return false;
+}
+
 void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
 {
     if (op->kind != RB_OP_PONG) {
         conn->last_in_ns = conn->core->now_ns;
+    }
+    if (rb_list_empty(&conn->account_link) && op->kind != RB_OP_CONNECT &&
+        !may_speak(conn)) {
+        return;
     }
     switch (op->kind) {
     case RB_OP_PUB:
@@ -400,7 +367,7 @@ void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
         do_pong(conn);
         break;
     case RB_OP_CONNECT:
-        do_connect(conn, op->args);
+        rb_conn_connect(conn, op->args);
         break;
     case RB_OP_ERR:
         rb_conn_log(conn, RB_LOG_ERR, "Client Error %.*s", RB_S_ARG(op->args));

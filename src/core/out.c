@@ -10,6 +10,7 @@
  */
 #include "core/conn.h"
 
+#include "core/link.h"
 #include "ringbus/check.h"
 
 #define BLOCK_SMALL_BYTES 1024
@@ -100,14 +101,20 @@ bool rb_conn_write_run(struct rb_conn *conn, struct rb_buf *buf, uint32_t offset
     return rb_conn_write_ref(conn, buf, offset, len);
 }
 
+uint64_t rb_conn_pending(const struct rb_conn *conn)
+{
+    return conn->pending_bytes + (conn->link == NULL ? 0 : rb_link_wire_bytes(conn->link));
+}
+
 void rb_conn_written(struct rb_conn *conn)
 {
     uint64_t max = conn->core->options.max_pending;
     if (conn->state == RB_CONN_HELLO && !conn->connected && max > RB_UNKNOWN_PENDING_MAX) {
         max = RB_UNKNOWN_PENDING_MAX;
     }
-    if (conn->pending_bytes > max && conn->end_reason == RB_CLOSE_NONE) {
+    if (rb_conn_pending(conn) > max && conn->end_reason == RB_CLOSE_NONE) {
         rb_counter_add(&conn->core->stats.slow_consumers, 1);
+        rb_counter_add(&conn->account->slow_consumers, 1);
         rb_conn_log(conn, RB_LOG_INF, "Slow Consumer Detected: MaxPending of %llu Exceeded",
                     (unsigned long long)max);
         rb_conn_want_end(conn, RB_CLOSE_SLOW_PENDING, true);
@@ -118,13 +125,21 @@ void rb_conn_written(struct rb_conn *conn)
 
 void rb_conn_flush(struct rb_conn *conn)
 {
-    if (conn->sending || conn->seg_head == NULL || conn->failed || conn->state == RB_CONN_CLOSING) {
+    if (conn->sending || conn->failed || conn->state == RB_CONN_CLOSING) {
+        return;
+    }
+    struct rb_seg *head = conn->seg_head;
+    if (conn->link != NULL) {
+        rb_link_encode(conn);
+        head = rb_link_wire(conn->link);
+    }
+    if (head == NULL) {
         return;
     }
     struct rb_slice slices[RB_SEND_SLICES_MAX];
     uint32_t count = 0;
     uint64_t bytes = 0;
-    for (struct rb_seg *seg = conn->seg_head;
+    for (struct rb_seg *seg = head;
          seg != NULL && count < RB_SEND_SLICES_MAX && bytes < SEND_BYTES_MAX; seg = seg->next) {
         if (seg->len > 0) {
             slices[count++] = rb_slice_of(seg->buf->data + seg->offset, seg->len);
@@ -136,6 +151,7 @@ void rb_conn_flush(struct rb_conn *conn)
         return;
     }
     struct rb_core *core = conn->core;
+    rb_histogram_add(&core->stats.pending_bytes, rb_conn_pending(conn));
     enum rb_err err = rb_transport_send(core->transport, conn->id, slices, count);
     if (err == RB_ERR_FULL) {
         rb_effects_want(&core->effects, &conn->effect, RB_CONN_WANT_FLUSH);
@@ -170,10 +186,14 @@ static void release_head(struct rb_conn *conn)
 void rb_conn_sent(struct rb_conn *conn)
 {
     uint64_t left = conn->send_bytes;
-    rb_assert(left <= conn->pending_bytes);
-    conn->pending_bytes -= left;
     conn->sending = false;
     conn->send_bytes = 0;
+    if (conn->link != NULL) {
+        rb_link_sent(conn, left);
+        return;
+    }
+    rb_assert(left <= conn->pending_bytes);
+    conn->pending_bytes -= left;
     while (left > 0) {
         struct rb_seg *seg = conn->seg_head;
         if (left < seg->len) {
@@ -196,4 +216,7 @@ void rb_conn_drop_output(struct rb_conn *conn)
         release_head(conn);
     }
     conn->pending_bytes = 0;
+    if (conn->link != NULL) {
+        rb_link_drop_output(conn);
+    }
 }

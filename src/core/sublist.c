@@ -1716,6 +1716,23 @@ void rb_sublist_stats(const struct rb_sublist *sublist, struct rb_sublist_stats 
     ret_stats->cache_count = sublist->cache.count;
 }
 
+void rb_sublist_fanout(const struct rb_sublist *sublist, uint32_t *ret_max, uint64_t *ret_sum,
+                       uint64_t *ret_count)
+{
+    *ret_max = 0;
+    *ret_sum = *ret_count = 0;
+    for (uint32_t i = 0; i < CACHE_SLOTS; i++) {
+        const struct entry *entry = sublist->cache.sets[i / CACHE_WAYS].entry[i % CACHE_WAYS];
+        if (entry == NULL) {
+            continue;
+        }
+        uint32_t fanout = entry->match.plain_count + entry->match.group_count;
+        *ret_max = fanout > *ret_max ? fanout : *ret_max;
+        *ret_sum += fanout;
+        (*ret_count)++;
+    }
+}
+
 static void visit_node(const struct rb_sub_node *node, rb_sublist_visit visit, void *ctx)
 {
     if (node == NULL) {

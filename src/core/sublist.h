@@ -90,6 +90,10 @@ struct rb_sublist_stats {
 };
 void rb_sublist_stats(const struct rb_sublist *sublist, struct rb_sublist_stats *ret_stats);
 
+/** Receivers (plain ones, and a group as one) of the results in the cache: the most, the sum, and how many results. */
+void rb_sublist_fanout(const struct rb_sublist *sublist, uint32_t *ret_max, uint64_t *ret_sum,
+                       uint64_t *ret_count);
+
 /** Visits every (subject, queue): local members and the remote weight of each shard. For checkers. */
 typedef void (*rb_sublist_visit)(void *ctx, struct rb_slice subject, struct rb_slice queue,
                                  uint32_t local, const uint32_t *remote_weight);

@@ -17,7 +17,7 @@ struct rb_connect {
     bool verbose, pedantic, echo, headers, no_responders, tls_required;
     bool has_account; /* an account, or new_account true, was given: obsolete, refused */
     int64_t protocol;
-    struct rb_slice name, lang, version, auth_token, user, pass, nkey, sig, jwt;
+    struct rb_slice name, lang, version, auth_token, user, pass, nkey, sig, jwt, proxy_sig;
 };
 
 /** Verbose, pedantic and echo on, the rest off: what holds before CONNECT. */

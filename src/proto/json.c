@@ -1,6 +1,9 @@
 /* json.c - writing JSON by hand, where a document tree would cost more than it helps. Escapes what Go's encoder escapes. */
 #include "proto/json.h"
 
+#include <stdio.h>
+#include <time.h>
+
 size_t rb_utf8_len(const uint8_t *at, size_t left)
 {
     uint8_t c = at[0];
@@ -113,4 +116,23 @@ void rb_json_true(struct rb_writer *out, struct rb_slice name, bool value)
         rb_write_slice(out, name);
         rb_write_slice(out, RB_S("true"));
     }
+}
+
+void rb_json_time(struct rb_writer *out, struct rb_slice name, uint64_t wall_ns)
+{
+    time_t seconds = (time_t)(wall_ns / 1000000000);
+    struct tm tm;
+    char text[64];
+    (void)gmtime_r(&seconds, &tm);
+    size_t len = strftime(text, sizeof(text), "\"%Y-%m-%dT%H:%M:%S", &tm);
+    uint32_t fraction = (uint32_t)(wall_ns % 1000000000);
+    if (fraction > 0) {
+        len += (size_t)snprintf(text + len, sizeof(text) - len, ".%09u", fraction);
+        while (text[len - 1] == '0') {
+            len--;
+        }
+    }
+    rb_write_slice(out, name);
+    rb_write_slice(out, rb_slice_of(text, len));
+    rb_write_slice(out, RB_S("Z\""));
 }

@@ -19,3 +19,5 @@ void rb_json_optional(struct rb_writer *out, struct rb_slice name, struct rb_sli
 void rb_json_number(struct rb_writer *out, struct rb_slice name, uint64_t value);
 /** Nothing for false. */
 void rb_json_true(struct rb_writer *out, struct rb_slice name, bool value);
+/** A quoted time as Go prints it: RFC 3339 in UTC, up to nine digits of a second, zeros at the end dropped. */
+void rb_json_time(struct rb_writer *out, struct rb_slice name, uint64_t wall_ns);

@@ -688,3 +688,22 @@ enum rb_err rb_transform_reverse(const struct rb_transform *transform,
     *ret_reverse = reverse;
     return RB_OK;
 }
+
+size_t rb_transform_number(struct rb_slice pattern, uint8_t *out, size_t cap)
+{
+    struct rb_writer writer = rb_writer_over(out, cap);
+    struct rb_tokens tokens = rb_tokens_over(pattern);
+    uint32_t number = 0;
+    for (struct rb_slice token; rb_tokens_next(&tokens, &token);) {
+        if (rb_writer_len(&writer) > 0) {
+            rb_write_u8(&writer, '.');
+        }
+        if (rb_slice_equal(token, RB_S("*"))) {
+            rb_write_u8(&writer, '$');
+            rb_write_decimal(&writer, ++number);
+        } else {
+            rb_write_slice(&writer, token);
+        }
+    }
+    return writer.ok ? rb_writer_len(&writer) : 0;
+}

@@ -31,6 +31,8 @@ RB_MUST_CHECK enum rb_err rb_transform_reverse(const struct rb_transform *transf
                                                struct rb_transform **ret_reverse);
 struct rb_slice rb_transform_source(const struct rb_transform *transform);
 struct rb_slice rb_transform_destination(const struct rb_transform *transform);
+/** The n-th "*" token of `pattern` as "$n", so that it can stand in a destination. Returns the length, 0: more than `cap`. */
+size_t rb_transform_number(struct rb_slice pattern, uint8_t *out, size_t cap);
 /**
  * Maps a literal subject that matches the source. Returns the length written to `out`; 0: no match, or more than `cap`.
  * `random` is used by {{random(n)}} only.

@@ -18,6 +18,8 @@
 #include "proto/subject.h"
 #include "proto/transform.h"
 
+#define SUBJECT_MAX 4096 /* of an import, its wildcards numbered */
+
 #define SHARES_MAX (1u << 14) /* exports, and imports, of one account: they are compared pairwise */
 
 static bool is_key(const struct rb_conf_entry *entry, const char *name)
@@ -585,8 +587,10 @@ static bool check_transform(struct rb_load *load, const struct rb_import *import
         return true;
     }
     /* nats-server compiles a service's transform in the direction subject -> to and turns it round. */
-    enum rb_err err =
-        rb_transform_create(RB_TRANSFORM_IMPORT, import->subject, import->to, &transform, error);
+    uint8_t to[SUBJECT_MAX];
+    size_t to_len = rb_transform_number(import->to, to, sizeof(to));
+    enum rb_err err = rb_transform_create(RB_TRANSFORM_IMPORT, import->subject,
+                                          rb_slice_of(to, to_len), &transform, error);
     if (err == RB_OK) {
         rb_transform_destroy(transform);
         return true;
@@ -619,7 +623,7 @@ static bool check_import(struct rb_load *load, uint32_t importer, const struct r
     return check_transform(load, import);
 }
 
-/* ------------------------------------------------------------------ cycles */
+#define SUBJECT_MAX 4096 /* of an import, its wildcards numbered */
 
 /** An import on the way; `next` is the place to go on in the exporter's imports. */
 struct step {

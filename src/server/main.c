@@ -171,7 +171,8 @@ static int run(struct program *p)
     }
     struct rb_node *node;
     char error[RB_NODE_ERROR_MAX];
-    if (rb_node_start(&p->config, log, &node, error) != RB_OK) {
+    struct rb_node_options options = { .config = &p->config, .log = log };
+    if (rb_node_start(&options, &node, error) != RB_OK) {
         rb_log_ftl(log, "%s", error);
         return 1;
     }

@@ -8,7 +8,6 @@
 #include "server/node.h"
 
 #include <errno.h>
-#include <liburing.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -18,13 +17,18 @@
 #include <unistd.h>
 
 #include "ringbus/check.h"
+#include "auth/custom.h"
+#include "auth/nkey.h"
 #include "ringbus/ring.h"
+#include "server/account_ids.h"
+#include "server/settings.h"
 #include "server/shard.h"
+#include "server/snapshot.h"
 #include "transport/uring/uring.h"
 
 #define RING_ENTRIES 4096
 #define STOP_POLL_NS 5000000
-#define WAKE_KIND 15
+#define WORK_THREADS_MAX 4
 
 struct node_shard {
     struct rb_node *node;
@@ -47,22 +51,22 @@ struct rb_node {
     struct rb_node_shared shared;
     struct rb_mail mail;
     struct rb_uring_group *group;
-    struct rb_addr bound;
+    struct rb_work *work;
+    struct rb_account_table accounts;
+    struct rb_account_ids ids;
+    bool have_mail;
+    struct rb_addr bound, ws_bound;
     struct node_shard *shards;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint32_t up_count; /* shards that made what they need, or failed to */
     bool go, abandon;  /* after up_count is full: run, or end at once */
     bool listened;     /* shard 0 has tried to */
-    bool woken;        /* nobody needs the shards' rings any more */
+    char listen_error[RB_NODE_ERROR_MAX];
     _Atomic uint32_t stopped_count;
 };
 
 /* The thread of a shard */
-
-static void ignore_wake(void *ctx, uint64_t data, int32_t res, uint32_t flags)
-{
-}
 
 static enum rb_err make_shard(struct node_shard *s)
 {
@@ -73,7 +77,6 @@ static enum rb_err make_shard(struct node_shard *s)
     if (err != RB_OK) {
         return err;
     }
-    rb_ring_register(s->ring, WAKE_KIND, ignore_wake, NULL);
     struct rb_uring_options options = {
         .ring = s->ring, .group = node->group, .index = s->index, .budget = &s->budget
     };
@@ -134,40 +137,67 @@ static bool is_any_ipv4(const struct rb_addr *addr)
 }
 
 /* As nats-server: "0.0.0.0" takes IPv6 too. False where the machine has none; then nothing is bound. */
-static bool listen_both(struct node_shard *s, struct rb_addr addr, enum rb_err *ret_err)
+static bool listen_both(struct node_shard *s, struct rb_addr addr, uint32_t type,
+                        struct rb_addr *ret_bound, enum rb_err *ret_err)
 {
     struct rb_addr both = { .family = 6, .port = addr.port };
-    *ret_err = rb_shard_listen(s->shard, &both, &s->node->bound);
+    *ret_err = rb_shard_listen(s->shard, &both, NULL, type, ret_bound);
     if (*ret_err == RB_OK) {
-        addr.port = s->node->bound.port;
-        s->node->bound = addr;
+        addr.port = ret_bound->port;
+        *ret_bound = addr;
     }
     return *ret_err == RB_OK || *ret_err == RB_ERR_IN_USE || *ret_err == RB_ERR_LIMIT;
+}
+
+static enum rb_err listen_at(struct node_shard *s, const char *host, int32_t port, uint32_t type,
+                             struct rb_addr *ret_bound)
+{
+    struct rb_addr addr;
+    enum rb_err err = rb_addr_parse(host, port < 0 ? 0 : (uint16_t)port, &addr);
+    if (err == RB_OK && (!is_any_ipv4(&addr) || !listen_both(s, addr, type, ret_bound, &err))) {
+        err = rb_shard_listen(s->shard, &addr, NULL, type, ret_bound);
+    }
+    if (err != RB_OK) {
+        struct rb_node *node = s->node;
+        const char *shown = host[0] == '\0' ? "0.0.0.0" : host;
+        (void)snprintf(node->listen_error, sizeof(node->listen_error),
+                       "Error listening on port: %s:%d, \"listen tcp %s:%d: bind: %s\"", shown, port,
+                       shown, port,
+                       err == RB_ERR_IN_USE ? "address already in use" : rb_err_text(err));
+    }
+    return err;
+}
+
+static enum rb_err listen_unix(struct node_shard *s, const char *path)
+{
+    struct rb_addr none = { 0 }, bound;
+    enum rb_err err = rb_shard_listen(s->shard, &none, path, RB_TYPE_STANDARD, &bound);
+    if (err != RB_OK) {
+        (void)snprintf(s->node->listen_error, sizeof(s->node->listen_error),
+                       "Error listening on unix_socket \"%s\": %s", path,
+                       err == RB_ERR_IN_USE ? "another server listens there" : rb_err_text(err));
+    }
+    return err;
 }
 
 static void listen_first(struct node_shard *s)
 {
     struct rb_node *node = s->node;
-    uint16_t port = node->config.port < 0 ? 0 : (uint16_t)node->config.port;
-    struct rb_addr addr;
-    enum rb_err err = rb_addr_parse(node->config.host, port, &addr);
-    if (err == RB_OK && (!is_any_ipv4(&addr) || !listen_both(s, addr, &err))) {
-        err = rb_shard_listen(s->shard, &addr, &node->bound);
+    const struct rb_config *config = &node->config;
+    enum rb_err err = RB_OK;
+    if (config->ws_set && config->ws_port != 0) {
+        err = listen_at(s, config->ws_host, config->ws_port, RB_TYPE_WEBSOCKET, &node->ws_bound);
+    }
+    if (err == RB_OK && config->unix_socket[0] != '\0') {
+        err = listen_unix(s, config->unix_socket);
+    }
+    if (err == RB_OK) {
+        err = listen_at(s, config->host, config->port, RB_TYPE_STANDARD, &node->bound);
     }
     pthread_mutex_lock(&node->lock);
     s->err = err;
     node->listened = true;
     pthread_cond_broadcast(&node->changed);
-    pthread_mutex_unlock(&node->lock);
-}
-
-/* A shard may see that it is to stop before it was woken for that: its ring must live until then. */
-static void wait_until_woken(struct rb_node *node)
-{
-    pthread_mutex_lock(&node->lock);
-    while (!node->woken && !node->abandon) {
-        pthread_cond_wait(&node->changed, &node->lock);
-    }
     pthread_mutex_unlock(&node->lock);
 }
 
@@ -193,28 +223,24 @@ static void *shard_main(void *arg)
             }
         }
     }
-    wait_until_woken(node);
     unmake_shard(s);
     return NULL;
 }
 
 /* Start and stop */
 
-static void make_id(struct rb_node *node)
+static enum rb_err make_id(struct rb_node *node)
 {
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     struct rb_env env;
     rb_env_init_system(&env);
-    uint8_t bytes[55];
-    env.entropy(env.ctx, bytes, sizeof(bytes));
-    node->shared.server_id[0] = 'N';
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        node->shared.server_id[1 + i] = alphabet[bytes[i] & 31];
+    enum rb_err err = rb_nkey_server_id(&env, node->shared.server_id);
+    if (err != RB_OK) {
+        return err;
     }
-    node->shared.server_id[1 + sizeof(bytes)] = '\0';
     (void)snprintf(node->shared.server_name, sizeof(node->shared.server_name), "%s",
                    node->config.server_name[0] != '\0' ? node->config.server_name
                                                        : node->shared.server_id);
+    return RB_OK;
 }
 
 /* The limit of open files must cover the connections that are allowed. */
@@ -282,36 +308,102 @@ static void set_info_host(struct rb_node *node)
     }
 }
 
-static enum rb_err make_node(const struct rb_config *config, const struct rb_log *log,
-                             struct rb_node **ret_node)
+/* Called by helper threads. */
+static void wake_shard(void *ctx, uint32_t home)
+{
+    struct rb_node *node = ctx;
+    rb_uring_group_wake(node->group, home);
+}
+
+static enum rb_err make_shared(struct rb_node *node, const struct rb_node_options *options,
+                               uint32_t count, char error[RB_NODE_ERROR_MAX])
+{
+    struct rb_node_shared *shared = &node->shared;
+    struct rb_env env;
+    rb_env_init_system(&env);
+    shared->shard_count = count;
+    shared->config = &node->config;
+    shared->log = &node->log;
+    shared->mail = &node->mail;
+    shared->accounts = &node->accounts;
+    shared->auth_hook = options->hook;
+    shared->start_wall_ns = env.wall_ns(env.ctx);
+    set_info_host(node);
+    enum rb_err err = make_id(node);
+    if (err == RB_OK) {
+        err = rb_account_ids_assign(&node->ids, &node->accounts, node->config.policy);
+    }
+    if (err == RB_OK) {
+        err = rb_settings_make(&node->config, shared, &shared->settings, error);
+    }
+    if (err != RB_OK) {
+        return err;
+    }
+    err = rb_mail_init(&node->mail, count);
+    if (err != RB_OK) {
+        return err;
+    }
+    node->have_mail = true;
+    err = rb_uring_group_create(count, &node->group);
+    if (err != RB_OK) {
+        return err;
+    }
+    struct rb_work_options work = { .thread_count =
+                                        count < WORK_THREADS_MAX ? count : WORK_THREADS_MAX,
+                                    .home_count = count,
+                                    .wake = wake_shard,
+                                    .wake_ctx = node };
+    err = rb_work_create(&work, &node->work);
+    shared->work = node->work;
+    return err;
+}
+
+static void free_node(struct rb_node *node)
+{
+    for (uint32_t i = 0; node->shards != NULL && i < node->shared.shard_count; i++) {
+        if (node->shards[i].running) {
+            (void)pthread_join(node->shards[i].thread, NULL);
+        }
+    }
+    rb_work_destroy(node->work);
+    if (node->have_mail) {
+        rb_mail_deinit(&node->mail);
+    }
+    if (node->group != NULL) {
+        rb_uring_group_destroy(node->group);
+    }
+    rb_core_settings_release(node->shared.settings);
+    rb_account_ids_deinit(&node->ids, &node->accounts);
+    rb_config_deinit(&node->config);
+    (void)pthread_mutex_destroy(&node->lock);
+    (void)pthread_cond_destroy(&node->changed);
+    free(node->shards);
+    free(node);
+}
+
+static enum rb_err make_node(const struct rb_node_options *options, struct rb_node **ret_node,
+                             char error[RB_NODE_ERROR_MAX])
 {
     struct rb_node *node = calloc(1, sizeof(*node));
     if (node == NULL) {
         return RB_ERR_MEMORY;
     }
-    rb_config_copy(&node->config, config);
-    node->log = *log;
+    rb_config_copy(&node->config, options->config);
+    node->log = *options->log;
+    (void)pthread_mutex_init(&node->lock, NULL);
+    (void)pthread_cond_init(&node->changed, NULL);
+    const struct rb_config *config = &node->config;
     int cpus[RB_SHARDS_MAX];
     uint32_t cpu_count = usable_cpus(cpus);
     uint32_t count = config->shards == 0 ? cpu_count : config->shards;
-    node->shared.shard_count = count;
-    node->shared.config = &node->config;
-    node->shared.log = &node->log;
-    node->shared.mail = &node->mail;
-    make_id(node);
-    set_info_host(node);
-    (void)pthread_mutex_init(&node->lock, NULL);
-    (void)pthread_cond_init(&node->changed, NULL);
-    node->shards = calloc(count, sizeof(*node->shards));
-    bool have_mail = node->shards != NULL && rb_mail_init(&node->mail, count) == RB_OK;
-    if (!have_mail || rb_uring_group_create(count, &node->group) != RB_OK) {
-        if (have_mail) {
-            rb_mail_deinit(&node->mail);
-        }
-        free(node->shards);
-        rb_config_deinit(&node->config);
-        free(node);
-        return RB_ERR_MEMORY;
+    enum rb_err err = make_shared(node, options, count, error);
+    if (err == RB_OK) {
+        node->shards = calloc(count, sizeof(*node->shards));
+        err = node->shards == NULL ? RB_ERR_MEMORY : RB_OK;
+    }
+    if (err != RB_OK) {
+        free_node(node);
+        return err;
     }
     uint64_t memory = config->memory_budget_bytes;
     if (memory == 0) {
@@ -326,22 +418,6 @@ static enum rb_err make_node(const struct rb_config *config, const struct rb_log
     }
     *ret_node = node;
     return RB_OK;
-}
-
-static void free_node(struct rb_node *node)
-{
-    for (uint32_t i = 0; i < node->shared.shard_count; i++) {
-        if (node->shards[i].running) {
-            (void)pthread_join(node->shards[i].thread, NULL);
-        }
-    }
-    rb_mail_deinit(&node->mail);
-    rb_uring_group_destroy(node->group);
-    (void)pthread_mutex_destroy(&node->lock);
-    (void)pthread_cond_destroy(&node->changed);
-    free(node->shards);
-    rb_config_deinit(&node->config);
-    free(node);
 }
 
 /* Runs the threads until each has what it needs; the first error, if one failed. */
@@ -376,36 +452,23 @@ static enum rb_err start_threads(struct rb_node *node, char error[RB_NODE_ERROR_
     return err;
 }
 
-/* Shards sleep in their rings; a small ring of the caller's own posts a completion into each. */
 static void wake_all(struct rb_node *node)
 {
-    struct io_uring ring;
-    if (io_uring_queue_init(RB_SHARDS_MAX, &ring, 0) != 0) {
-        rb_log_err(&node->log, "cannot make a ring to wake the shards: stopping may take long");
-        return;
-    }
     for (uint32_t i = 0; i < node->shared.shard_count; i++) {
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-        io_uring_prep_msg_ring(sqe, rb_ring_fd(node->shards[i].ring), 0,
-                               rb_ring_user_data(WAKE_KIND, 0), 0);
+        rb_uring_group_wake(node->group, i);
     }
-    (void)io_uring_submit_and_wait(&ring, node->shared.shard_count);
-    io_uring_queue_exit(&ring);
 }
 
-enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *log,
-                          struct rb_node **ret_node, char error[RB_NODE_ERROR_MAX])
+enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node **ret_node,
+                          char error[RB_NODE_ERROR_MAX])
 {
     struct rb_node *node;
     error[0] = '\0';
-    if (strcmp(config->transport, "uring") != 0) {
-        (void)snprintf(error, RB_NODE_ERROR_MAX, "transport \"%s\" is not supported by ringbus yet",
-                       config->transport);
-        return RB_ERR_UNSUPPORTED;
-    }
-    enum rb_err err = make_node(config, log, &node);
+    enum rb_err err = make_node(options, &node, error);
     if (err != RB_OK) {
-        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
+        if (error[0] == '\0') {
+            (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
+        }
         return err;
     }
     raise_file_limit(node);
@@ -421,10 +484,7 @@ enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *l
     err = node->shards[0].err;
     pthread_mutex_unlock(&node->lock);
     if (err != RB_OK) {
-        (void)snprintf(error, RB_NODE_ERROR_MAX,
-                       "Error listening on port: %s:%d, \"listen tcp %s:%d: bind: %s\"",
-                       node->shared.info_host, config->port, node->shared.info_host, config->port,
-                       err == RB_ERR_IN_USE ? "address already in use" : rb_err_text(err));
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", node->listen_error);
         rb_node_stop(node);
         return err;
     }
@@ -436,11 +496,110 @@ void rb_node_stop(struct rb_node *node)
 {
     atomic_store(&node->shared.stopping, 1);
     wake_all(node);
-    pthread_mutex_lock(&node->lock);
-    node->woken = true;
-    pthread_cond_broadcast(&node->changed);
-    pthread_mutex_unlock(&node->lock);
     free_node(node);
+}
+
+/* Tasks and questions */
+
+bool rb_node_post(struct rb_node *node, uint32_t shard, struct rb_task *task)
+{
+    bool posted = rb_shard_post(node->shards[shard].shard, task);
+    if (posted) {
+        rb_uring_group_wake(node->group, shard);
+    }
+    return posted;
+}
+
+/* Shared by who asks and the shard; the last of the two frees it. */
+struct question {
+    struct rb_task task;
+    rb_ask ask;
+    void *arg;
+    void (*arg_free)(void *arg);
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool done, abandoned;
+};
+
+static void free_question(struct question *question)
+{
+    (void)pthread_mutex_destroy(&question->lock);
+    (void)pthread_cond_destroy(&question->answered);
+    free(question);
+}
+
+static void answer(struct rb_shard *shard, struct rb_task *task)
+{
+    struct question *question = (struct question *)task;
+    question->ask(shard, question->arg);
+    pthread_mutex_lock(&question->lock);
+    question->done = true;
+    bool abandoned = question->abandoned;
+    pthread_cond_signal(&question->answered);
+    pthread_mutex_unlock(&question->lock);
+    if (abandoned) {
+        if (question->arg_free != NULL) {
+            question->arg_free(question->arg);
+        }
+        free_question(question);
+    }
+}
+
+enum rb_err rb_node_ask(struct rb_node *node, uint32_t index, rb_ask ask, void *arg,
+                        void (*arg_free)(void *arg), int64_t timeout_ns)
+{
+    struct question *question = calloc(1, sizeof(*question));
+    if (question == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    *question = (struct question){
+        .task = { .run = answer }, .ask = ask, .arg = arg, .arg_free = arg_free
+    };
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&question->answered, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    (void)pthread_mutex_init(&question->lock, NULL);
+    if (!rb_node_post(node, index, &question->task)) {
+        free_question(question);
+        return RB_ERR_CANCELED;
+    }
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_ns % 1000000000;
+    until.tv_sec += timeout_ns / 1000000000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&question->lock);
+    int wait = 0;
+    while (!question->done && wait == 0) {
+        wait = pthread_cond_timedwait(&question->answered, &question->lock, &until);
+    }
+    bool done = question->done;
+    question->abandoned = !done;
+    pthread_mutex_unlock(&question->lock);
+    if (!done) {
+        return RB_ERR_TIMEOUT; /* the shard frees it */
+    }
+    free_question(question);
+    return RB_OK;
+}
+
+/* What is known of a node */
+
+const struct rb_addr *rb_node_ws_addr(const struct rb_node *node)
+{
+    return &node->ws_bound;
+}
+
+const struct rb_config *rb_node_config(const struct rb_node *node)
+{
+    return &node->config;
+}
+
+struct rb_log *rb_node_log(struct rb_node *node)
+{
+    return &node->log;
 }
 
 const struct rb_addr *rb_node_addr(const struct rb_node *node)

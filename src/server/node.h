@@ -10,17 +10,30 @@
 #include "server/config.h"
 
 struct rb_node;
+struct rb_auth_hook;
+struct rb_task;
 
 #define RB_NODE_ERROR_MAX 1024
 
+struct rb_node_options {
+    const struct rb_config *config; /* sealed; copied */
+    const struct rb_log *log;       /* copied */
+    struct rb_auth_hook *hook;      /* an embedding program's decision about clients; NULL: none. Lives longer than the node */
+};
+
 /**
- * Starts a server: threads, rings, listener. Returns when it is ready or has failed; `error` then says why, and
- * nothing is left behind.
- * Ownership: copies `config` and `log`. Thread: any.
- * Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_UNSUPPORTED (no io_uring), RB_ERR_MEMORY, RB_ERR_LIMIT.
+ * Starts a server: threads, rings, listeners. Returns when it is ready or has failed; `error` then says why, and
+ * nothing is left behind. Thread: any.
+ * Errors: RB_ERR_IN_USE, RB_ERR_ADDRESS, RB_ERR_UNSUPPORTED (no io_uring), RB_ERR_MEMORY, RB_ERR_LIMIT, RB_ERR_INVALID (certificates).
  */
-RB_MUST_CHECK enum rb_err rb_node_start(const struct rb_config *config, const struct rb_log *log,
+RB_MUST_CHECK enum rb_err rb_node_start(const struct rb_node_options *options,
                                         struct rb_node **ret_node, char error[RB_NODE_ERROR_MAX]);
+/** Posts `task` to a shard and wakes it; false when the shard has stopped. Thread: any. */
+bool rb_node_post(struct rb_node *node, uint32_t shard, struct rb_task *task);
+/** What the WebSocket listener is bound to; port 0: none. */
+const struct rb_addr *rb_node_ws_addr(const struct rb_node *node);
+const struct rb_config *rb_node_config(const struct rb_node *node);
+struct rb_log *rb_node_log(struct rb_node *node);
 /** What the client listener is bound to. */
 const struct rb_addr *rb_node_addr(const struct rb_node *node);
 /** Fills `id` with the server's id ("N" and 55 base32 characters). */

@@ -77,7 +77,8 @@ struct rb_server *rb_server_start(const struct rb_server_options *options, char 
         log.trace = config->trace;
         log.sink = pass_log;
         log.sink_ctx = server;
-        if (rb_node_start(config, &log, &server->node, text) == RB_OK) {
+        struct rb_node_options node = { .config = config, .log = &log };
+        if (rb_node_start(&node, &server->node, text) == RB_OK) {
             make_url(server);
         }
     }

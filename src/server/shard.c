@@ -1,6 +1,7 @@
 /* shard.c - the turn of one reactor.
  *
- *   poll transport -> take mail -> step events -> expire timers -> flush sends -> publish mail, wake neighbours
+ *   poll transport -> take mail -> finished jobs, tasks -> step events -> expire timers -> flush sends -> publish
+ *   mail, wake neighbours
  *
  * 1. Mail is taken after the poll and before the events of that poll are stepped. What another shard published
  *    before it let its client know (a PONG, say) is therefore seen before anything that client does next.
@@ -10,11 +11,15 @@
  */
 #include "server/shard.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
+#include "core/account.h"
 #include "core/conn.h"
 #include "core/deliver.h"
 #include "ringbus/check.h"
+#include "server/closed.h"
+#include "server/settings.h"
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
 #define QUEUES_MAX 256
@@ -28,18 +33,26 @@ struct mail_head {
     uint8_t type, hop_count;
     uint16_t queue_count;
     uint32_t subject_len, reply_len, header_len, payload_len;
-    uint32_t weight;
-    uint32_t attached; /* the payload is the block's next attached one */
-    uint64_t silent_cid;
+    uint32_t account; /* id */
+    uint32_t weight;  /* of interest; of a message: 1 when the payload is the block's next attached one */
+    uint16_t sender_len, import_count;
+    uint32_t pad;
+    uint64_t silent_cid, published_ns;
 };
 
 struct rb_shard {
     struct rb_core core;
     struct rb_shard_options options;
     uint32_t index, count;
-    uint32_t listener;
-    bool listening, stopping;
+    uint32_t listeners[RB_LISTENERS_MAX];
+    uint32_t listener_count;
+    bool stopping;
     struct rb_log_limit accept_limit;
+    pthread_mutex_t task_lock;
+    struct rb_task *task_head, *task_tail;
+    bool tasks_closed;
+    struct rb_closed closed;
+    _Atomic bool tasks_wait;
 };
 
 /* Mail out */
@@ -55,8 +68,9 @@ static uint8_t *put(uint8_t *at, struct rb_slice s)
 static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_head *head,
                              const struct rb_slice *queues)
 {
-    size_t bytes = sizeof(*head) + head->subject_len + head->reply_len +
-                   (head->attached != 0 ? 0 : head->payload_len);
+    bool attached = head->type == MAIL_MSG && head->weight != 0;
+    size_t bytes = sizeof(*head) + head->subject_len + head->reply_len + head->sender_len +
+                   (attached ? 0 : head->payload_len);
     for (uint32_t i = 0; i < head->queue_count; i++) {
         bytes += sizeof(uint16_t) + queues[i].len;
     }
@@ -97,20 +111,24 @@ static struct rb_buf *copy_large(struct rb_shard *shard, struct rb_slice payload
     return buf;
 }
 
-static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
+static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_msg *msg,
                      const struct rb_slice *queues, uint32_t queue_count)
 {
     struct rb_shard *shard = ctx;
     struct mail_head head = { .type = MAIL_MSG,
                               .hop_count = (uint8_t)msg->hop_count,
                               .queue_count = (uint16_t)queue_count,
+                              .account = account,
+                              .sender_len = (uint16_t)msg->sender.len,
+                              .import_count = (uint16_t)msg->import_count,
+                              .published_ns = msg->published_ns,
                               .subject_len = (uint32_t)msg->subject.len,
                               .reply_len = (uint32_t)msg->reply.len,
                               .header_len = msg->header_len,
                               .silent_cid = msg->silent_cid,
                               .payload_len = (uint32_t)msg->payload.len };
     struct rb_buf *large = copy_large(shard, msg->payload);
-    head.attached = large != NULL;
+    head.weight = large != NULL;
     uint8_t *at = begin_record(shard, to, &head, queues);
     if (at == NULL) {
         rb_counter_add(&shard->core.stats.mail_dropped, 1);
@@ -119,7 +137,7 @@ static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
         }
         return;
     }
-    at = put(put(at, msg->subject), msg->reply);
+    at = put(put(put(at, msg->subject), msg->reply), msg->sender);
     if (large != NULL) {
         rb_mail_attach(shard->options.shared->mail, shard->index, to, large);
     } else {
@@ -127,8 +145,8 @@ static void send_msg(void *ctx, uint32_t to, const struct rb_msg *msg,
     }
 }
 
-static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice queue,
-                          uint32_t weight)
+static void send_interest(void *ctx, uint32_t account, struct rb_slice subject,
+                          struct rb_slice queue, uint32_t weight)
 {
     struct rb_shard *shard = ctx;
     for (uint32_t to = 0; to < shard->count; to++) {
@@ -137,6 +155,7 @@ static void send_interest(void *ctx, struct rb_slice subject, struct rb_slice qu
         }
         struct mail_head head = { .type = MAIL_INTEREST,
                                   .queue_count = 1,
+                                  .account = account,
                                   .subject_len = (uint32_t)subject.len,
                                   .weight = weight };
         uint8_t *at = begin_record(shard, to, &head, &queue);
@@ -165,27 +184,33 @@ static uint32_t step_record(struct rb_shard *shard, uint32_t from, struct rb_mai
     struct rb_slice subject = rb_slice_of(rest, head.subject_len);
     rest += head.subject_len;
     if (head.type == MAIL_INTEREST) {
-        if (rb_sublist_remote(shard->core.sublist, subject, queues[0], from, head.weight) !=
-            RB_OK) {
-            rb_counter_add(&shard->core.stats.mail_dropped, 1);
-            rb_log_err(shard->core.log,
-                       "memory budget spent: interest of shard %u in \"%.*s\" is not known here",
-                       from, RB_S_ARG(subject));
-        }
+        rb_account_remote(&shard->core, head.account, subject, queues[0], from, head.weight);
         return head.bytes;
     }
+    struct rb_slice reply = rb_slice_of(rest, head.reply_len);
+    rest += head.reply_len;
+    struct rb_slice sender = rb_slice_of(rest, head.sender_len);
+    rest += head.sender_len;
+    struct rb_account *account = rb_account_get(&shard->core, head.account);
     struct rb_msg msg = { .subject = subject,
-                          .reply = rb_slice_of(rest, head.reply_len),
-                          .payload = rb_slice_of(rest + head.reply_len, head.payload_len),
+                          .reply = reply,
+                          .payload = rb_slice_of(rest, head.payload_len),
+                          .sender = sender,
+                          .published_ns = head.published_ns,
+                          .import_count = head.import_count,
                           .header_len = head.header_len,
                           .silent_cid = head.silent_cid,
                           .hop_count = head.hop_count };
-    if (head.attached != 0) {
+    if (head.weight != 0) {
         msg.buf = rb_mail_detach(block);
         rb_buf_adopt(&shard->core.bufs, msg.buf);
         msg.payload = rb_slice_of(msg.buf->data, msg.buf->len);
     }
-    rb_deliver_mail(&shard->core, &msg, queues, head.queue_count);
+    if (account != NULL) {
+        rb_deliver_mail(account, &msg, queues, head.queue_count);
+    } else {
+        rb_counter_add(&shard->core.stats.mail_dropped, 1);
+    }
     if (msg.buf != NULL) {
         rb_buf_release(msg.buf);
     }
@@ -248,6 +273,55 @@ static void look_for_room(struct rb_shard *shard)
     }
 }
 
+/* Tasks from other threads, jobs that helper threads finished */
+
+bool rb_shard_post(struct rb_shard *shard, struct rb_task *task)
+{
+    task->next = NULL;
+    pthread_mutex_lock(&shard->task_lock);
+    bool open = !shard->tasks_closed;
+    if (open) {
+        if (shard->task_head == NULL) {
+            shard->task_head = task;
+        } else {
+            shard->task_tail->next = task;
+        }
+        shard->task_tail = task;
+        atomic_store(&shard->tasks_wait, true);
+    }
+    pthread_mutex_unlock(&shard->task_lock);
+    return open;
+}
+
+static bool run_tasks(struct rb_shard *shard)
+{
+    if (!atomic_load_explicit(&shard->tasks_wait, memory_order_acquire)) {
+        return false;
+    }
+    pthread_mutex_lock(&shard->task_lock);
+    struct rb_task *task = shard->task_head;
+    shard->task_head = shard->task_tail = NULL;
+    atomic_store(&shard->tasks_wait, false);
+    pthread_mutex_unlock(&shard->task_lock);
+    while (task != NULL) {
+        struct rb_task *next = task->next;
+        task->run(shard, task);
+        task = next;
+    }
+    return true;
+}
+
+static bool take_jobs(struct rb_shard *shard)
+{
+    struct rb_core *core = &shard->core;
+    bool worked = false;
+    for (struct rb_job *job; (job = rb_work_done(core->work, shard->index)) != NULL;) {
+        rb_conn_job(core, job);
+        worked = true;
+    }
+    return worked;
+}
+
 /* The turn */
 
 static int64_t wait_ns(struct rb_shard *shard, int64_t max_ns)
@@ -255,7 +329,8 @@ static int64_t wait_ns(struct rb_shard *shard, int64_t max_ns)
     struct rb_core *core = &shard->core;
     if (!rb_list_empty(&core->effects.wanted) ||
         (!core->mail_tight && !rb_list_empty(&core->stalled)) ||
-        (!shard->stopping && atomic_load(&shard->options.shared->stopping) != 0)) {
+        (!shard->stopping && atomic_load(&shard->options.shared->stopping) != 0) ||
+        atomic_load(&shard->tasks_wait)) {
         return 0;
     }
     int64_t wait = rb_wheel_wait_ns(&core->wheel, rb_env_now(core->env));
@@ -293,6 +368,7 @@ static void step_event(struct rb_shard *shard, const struct rb_event *event)
         const struct rb_node_shared *shared = shard->options.shared;
         uint32_t port = shared->info_port != 0 ? shared->info_port : atomic_load(&shared->port);
         core->options.info.port = (uint16_t)port;
+        core->options.ws_info.port = (uint16_t)atomic_load(&shared->ws_port);
     }
     if (event->kind != RB_EVENT_ACCEPT_FAILED) {
         rb_conn_event(core, event);
@@ -314,9 +390,8 @@ static void see_stopping(struct rb_shard *shard)
     if (atomic_load(&shard->options.shared->stopping) == 0) {
         return;
     }
-    if (!shard->stopping && shard->listening) {
-        rb_transport_unlisten(shard->core.transport, shard->listener);
-        shard->listening = false;
+    if (!shard->stopping) {
+        rb_shard_unlisten(shard);
     }
     shard->stopping = true;
     rb_conn_end_all(&shard->core, RB_CLOSE_SHUTDOWN); /* again each turn: some may still arrive */
@@ -329,6 +404,8 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     uint32_t count = poll_events(shard, timeout_max_ns, &events);
     core->now_ns = rb_env_now(core->env);
     bool worked = take_mail(shard) || count > 0;
+    worked |= take_jobs(shard);
+    worked |= run_tasks(shard);
     for (uint32_t i = 0; i < count; i++) {
         step_event(shard, &events[i]);
     }
@@ -344,47 +421,20 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     worked |= !rb_list_empty(&core->effects.wanted);
     rb_conn_effects(core);
     publish_mail(shard);
+    if (worked) {
+        rb_histogram_add(&core->stats.turn_ns, rb_env_now(core->env) - core->now_ns);
+    }
     return worked;
 }
 
 /* Assembly */
 
-static struct rb_core_options core_options(const struct rb_shard_options *options)
+static void conn_ended(void *ctx, struct rb_conn *conn)
 {
-    const struct rb_node_shared *shared = options->shared;
-    const struct rb_config *config = shared->config;
-    struct rb_core_options core = {
-        .shard_index = options->index,
-        .shard_count = shared->shard_count,
-        .max_control_line = config->max_control_line,
-        .max_payload = config->max_payload,
-        .max_subs = config->max_subscriptions,
-        .max_sub_tokens = config->max_sub_tokens,
-        .ping_max = config->ping_max,
-        .max_pending = config->max_pending_bytes,
-        .ping_interval_ns = config->ping_interval_ns,
-        .write_deadline_ns = config->write_deadline_ns,
-        .auth_timeout_ns = config->auth_timeout_ns,
-        .max_connections = config->max_connections,
-        .headers = !config->no_header_support,
-        .max_traced_msg_bytes = config->max_traced_msg_bytes,
-        .auth = { .user = rb_slice_text(config->user),
-                  .pass = rb_slice_text(config->pass),
-                  .token = rb_slice_text(config->token) },
-    };
-    core.info = (struct rb_info){
-        .server_id = rb_slice_text(shared->server_id),
-        .server_name = rb_slice_text(shared->server_name),
-        .version = RB_S(RB_NATS_VERSION),
-        .runtime = RB_S("c17"),
-        .host = rb_slice_text(shared->info_host),
-        .ringbus_version = RB_S(RB_VERSION),
-        .headers = core.headers,
-        .auth_required = rb_auth_password_required(&core.auth),
-        .max_payload = config->max_payload,
-        .api_lvl = 5,
-    };
-    return core;
+    struct rb_shard *shard = ctx;
+    if (!shard->stopping) {
+        rb_closed_add(&shard->closed, conn);
+    }
 }
 
 enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_shard **ret_shard)
@@ -398,7 +448,17 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     shard->count = options->shared->shard_count;
     shard->accept_limit = (struct rb_log_limit){ .interval_ns = 5 * UINT64_C(1000000000) };
     struct rb_core *core = &shard->core;
-    core->options = core_options(options);
+    (void)pthread_mutex_init(&shard->task_lock, NULL);
+    core->options.shard_index = options->index;
+    core->settings = rb_settings_hold(options->shared->settings);
+    core->work = options->shared->work;
+    rb_closed_init(&shard->closed, options->budget,
+                   options->shared->config->max_closed_clients / shard->count);
+    core->hooks = (struct rb_core_hooks){ .conn_ended = conn_ended, .ctx = shard };
+    core->auth_hook = options->shared->auth_hook;
+    core->account_table = options->shared->accounts;
+    core->tls_rate = &options->shared->tls_rate;
+    core->listener_types = options->shared->listener_types;
     core->peers =
         (struct rb_core_peers){ .msg = send_msg, .interest = send_interest, .ctx = shard };
     core->transport = options->transport;
@@ -409,6 +469,8 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     core->conn_count = &options->shared->conn_count;
     enum rb_err err = rb_core_init(core);
     if (err != RB_OK) {
+        rb_core_deinit(core);
+        (void)pthread_mutex_destroy(&shard->task_lock);
         free(shard);
         return err;
     }
@@ -418,21 +480,46 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
 
 void rb_shard_destroy(struct rb_shard *shard)
 {
+    pthread_mutex_lock(&shard->task_lock);
+    shard->tasks_closed = true;
+    pthread_mutex_unlock(&shard->task_lock);
+    (void)run_tasks(shard);
+    (void)take_jobs(shard);
+    rb_closed_deinit(&shard->closed);
     rb_core_deinit(&shard->core);
+    (void)pthread_mutex_destroy(&shard->task_lock);
     free(shard);
 }
 
 enum rb_err rb_shard_listen(struct rb_shard *shard, const struct rb_addr *addr,
-                            struct rb_addr *ret_addr)
+                            const char *unix_path, uint32_t type, struct rb_addr *ret_addr)
 {
-    struct rb_listen_options options = { .addr = *addr, .backlog = 4096, .spread = true };
-    enum rb_err err =
-        rb_transport_listen(shard->core.transport, &options, &shard->listener, ret_addr);
-    if (err == RB_OK) {
-        shard->listening = true;
-        atomic_store(&shard->options.shared->port, ret_addr->port);
+    struct rb_node_shared *shared = shard->options.shared;
+    struct rb_listen_options options = {
+        .addr = *addr, .backlog = 4096, .spread = true, .unix_path = unix_path
+    };
+    if (shard->listener_count == RB_LISTENERS_MAX) {
+        return RB_ERR_FULL;
     }
-    return err;
+    uint32_t listener;
+    enum rb_err err = rb_transport_listen(shard->core.transport, &options, &listener, ret_addr);
+    if (err != RB_OK) {
+        return err;
+    }
+    rb_assert(listener < RB_LISTENERS_MAX);
+    atomic_store(&shared->listener_types[listener], (uint8_t)type);
+    shard->listeners[shard->listener_count++] = listener;
+    if (unix_path == NULL) {
+        atomic_store(type == RB_TYPE_WEBSOCKET ? &shared->ws_port : &shared->port, ret_addr->port);
+    }
+    return RB_OK;
+}
+
+void rb_shard_unlisten(struct rb_shard *shard)
+{
+    while (shard->listener_count > 0) {
+        rb_transport_unlisten(shard->core.transport, shard->listeners[--shard->listener_count]);
+    }
 }
 
 bool rb_shard_stopped(const struct rb_shard *shard)
@@ -445,7 +532,30 @@ const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard)
     return &shard->core.stats;
 }
 
-const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard)
+const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard, uint32_t account)
 {
-    return shard->core.sublist;
+    const struct rb_core *core = &shard->core;
+    return account < core->account_cap && core->accounts[account] != NULL
+               ? core->accounts[account]->sublist
+               : NULL;
+}
+
+struct rb_core *rb_shard_core(struct rb_shard *shard)
+{
+    return &shard->core;
+}
+
+const struct rb_closed *rb_shard_closed(const struct rb_shard *shard)
+{
+    return &shard->closed;
+}
+
+uint32_t rb_shard_index(const struct rb_shard *shard)
+{
+    return shard->index;
+}
+
+const struct rb_node_shared *rb_shard_shared(const struct rb_shard *shard)
+{
+    return shard->options.shared;
 }

@@ -13,27 +13,43 @@
 #include "server/config.h"
 #include "server/mailbox.h"
 
-/** What all shards of a node read, and the few numbers they share. Written before the shards start. */
 /** The version of nats-server that clients are told, because they switch features on by it. */
 #define RB_NATS_VERSION "2.15.1"
 
+struct rb_auth_hook;
+struct rb_closed;
+struct rb_shard;
+
+/** What all shards of a node read, and the few numbers they share. Written before the shards start. */
 struct rb_node_shared {
-    const struct rb_config *config;
+    const struct rb_config *config; /* the one at start; a reload's settings come as a task */
     struct rb_log *log;
     struct rb_mail *mail;
+    struct rb_work *work;
+    struct rb_auth_hook *auth_hook; /* NULL: none */
+    struct rb_core_settings *settings; /* at start */
+    struct rb_account_table *accounts;
     uint32_t shard_count;
     char server_id[64];
     char server_name[256];
     char info_host[256];
+    uint64_t start_wall_ns;
     uint32_t info_port;    /* told to clients instead of the bound one; 0: the bound one */
-    _Atomic uint32_t port; /* bound; 0 before */
+    _Atomic uint32_t port, ws_port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */
+    _Atomic uint64_t tls_rate;
+    _Atomic uint8_t listener_types[RB_LISTENERS_MAX];
     _Atomic uint32_t
         stopping; /* 1: close everything; set by any thread, then every shard is woken */
 };
 
-struct rb_shard;
+/** Something to be done on a shard's thread between two turns. Memory is the poster's until `run`, then `run`'s to deal with. */
+struct rb_task {
+    struct rb_task *next;
+    void (*run)(struct rb_shard *shard, struct rb_task *task);
+};
+
 struct rb_shard_options {
     uint32_t index;
     struct rb_node_shared *shared;
@@ -46,13 +62,24 @@ RB_MUST_CHECK enum rb_err rb_shard_create(const struct rb_shard_options *options
                                           struct rb_shard **ret_shard);
 /** After it stopped (rb_shard_stopped). Asserts that every pool is full again. */
 void rb_shard_destroy(struct rb_shard *shard);
-/** Shard 0 binds the client listener before the first turn. *ret_addr is what was bound. */
+/** Posts a task; any thread. The caller wakes the shard. False when the shard has stopped: `run` will not be called. */
+bool rb_shard_post(struct rb_shard *shard, struct rb_task *task);
+/** Shard 0 binds the listeners before the first turn. `type`: RB_TYPE_STANDARD or RB_TYPE_WEBSOCKET; `unix_path` NULL: TCP. *ret_addr is what was bound. */
 RB_MUST_CHECK enum rb_err rb_shard_listen(struct rb_shard *shard, const struct rb_addr *addr,
+                                          const char *unix_path, uint32_t type,
                                           struct rb_addr *ret_addr);
+/** Closes the listeners; connections stay. */
+void rb_shard_unlisten(struct rb_shard *shard);
 /** One turn. Waits at most `timeout_max_ns` (-1: until there is work, 0: not at all). True if it did work. */
 bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns);
 /** `stopping` was seen and the last connection is closed. */
 bool rb_shard_stopped(const struct rb_shard *shard);
 const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard);
-/** For checkers in the same thread. */
-const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard);
+/** Subscriptions of an account, for checkers in the same thread; NULL: it has none. */
+const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard, uint32_t account);
+/** For checkers in the same thread, and for tasks. */
+struct rb_core *rb_shard_core(struct rb_shard *shard);
+/** Connections that ended, the last ones. */
+const struct rb_closed *rb_shard_closed(const struct rb_shard *shard);
+uint32_t rb_shard_index(const struct rb_shard *shard);
+const struct rb_node_shared *rb_shard_shared(const struct rb_shard *shard);

@@ -301,7 +301,10 @@ static uint64_t check_interests(struct sim_world *w)
     struct interests all = { .w = w };
     uint64_t local = 0;
     for (; all.shard < w->plan.shard_count; all.shard++) {
-        rb_sublist_each(rb_shard_sublist(w->shards[all.shard]), collect_interest, &all);
+        const struct rb_sublist *sublist = rb_shard_sublist(w->shards[all.shard], 0);
+        if (sublist != NULL) {
+            rb_sublist_each(sublist, collect_interest, &all);
+        }
     }
     if (all.count > 0) {
         qsort(all.items, all.count, sizeof(*all.items), compare_interest);
@@ -401,7 +404,10 @@ void sim_check_empty(struct sim_world *w)
 {
     struct interests all = { .w = w };
     for (; all.shard < w->plan.shard_count; all.shard++) {
-        rb_sublist_each(rb_shard_sublist(w->shards[all.shard]), collect_interest, &all);
+        const struct rb_sublist *sublist = rb_shard_sublist(w->shards[all.shard], 0);
+        if (sublist != NULL) {
+            rb_sublist_each(sublist, collect_interest, &all);
+        }
         uint32_t conns = rb_sim_transport_conn_count(w->transports[all.shard]);
         if (conns != 0) {
             sim_fail(w, "shard %u: %u connections left in the transport", all.shard, conns);

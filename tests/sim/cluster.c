@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/settings.h"
 #include "world.h"
 
 #define SIM_PORT 4222
@@ -18,7 +19,7 @@ static void log_sink(void *ctx, enum rb_log_level level, const char *message)
     sim_trace(w, "[%s] %s", names[level], message);
 }
 
-static void share(struct sim_world *w)
+static bool share(struct sim_world *w)
 {
     w->log = (struct rb_log){ .fd = -1, .sink = log_sink, .sink_ctx = w };
     w->log.debug = w->log.trace = w->plan.log_all;
@@ -31,6 +32,23 @@ static void share(struct sim_world *w)
     snprintf(shared->server_id, sizeof(shared->server_id), "NSIM%052u", 7u);
     snprintf(shared->server_name, sizeof(shared->server_name), "sim");
     snprintf(shared->info_host, sizeof(shared->info_host), "0.0.0.0");
+    char error[RB_CONFIG_ERROR_MAX];
+    struct rb_work_options work = { .home_count = w->plan.shard_count };
+    shared->accounts = &w->accounts;
+    bool made = rb_config_seal(&w->plan.config, error) == RB_OK &&
+                rb_account_ids_assign(&w->ids, &w->accounts, w->plan.config.policy) == RB_OK &&
+                rb_settings_make(&w->plan.config, shared, &shared->settings, error) == RB_OK &&
+                rb_work_create(&work, &w->work) == RB_OK;
+    shared->work = w->work;
+    return made;
+}
+
+static void unshare(struct sim_world *w)
+{
+    rb_work_destroy(w->work);
+    rb_core_settings_release(w->shared.settings);
+    rb_account_ids_deinit(&w->ids, &w->accounts);
+    rb_config_deinit(&w->plan.config);
 }
 
 static bool start_shard(struct sim_world *w, uint32_t index)
@@ -57,13 +75,15 @@ bool sim_node_start(struct sim_world *w)
         rb_mail_init(&w->mail, w->plan.shard_count) != RB_OK) {
         return false;
     }
-    share(w);
+    if (!share(w)) {
+        return false;
+    }
     for (uint32_t i = 0; i < w->plan.shard_count; i++) {
         if (!start_shard(w, i)) {
             return false;
         }
     }
-    if (rb_shard_listen(w->shards[0], &addr, &bound) != RB_OK) {
+    if (rb_shard_listen(w->shards[0], &addr, NULL, RB_TYPE_STANDARD, &bound) != RB_OK) {
         return false;
     }
     w->shared.port = bound.port;
@@ -211,6 +231,7 @@ void sim_node_stop(struct sim_world *w)
         return;
     }
     rb_mail_deinit(&w->mail);
+    unshare(w);
     for (uint32_t i = 0; i < w->plan.shard_count; i++) {
         rb_transport_destroy(w->transports[i]);
         if (w->budgets[i].used_bytes != 0) {

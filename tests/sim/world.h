@@ -12,6 +12,7 @@
 #include "ringbus/env.h"
 #include "ringbus/log.h"
 #include "ringbus/slice.h"
+#include "server/account_ids.h"
 #include "server/config.h"
 #include "server/mailbox.h"
 #include "server/shard.h"
@@ -120,6 +121,9 @@ struct sim_world {
     struct rb_log log;
     struct rb_mail mail;
     struct rb_node_shared shared;
+    struct rb_account_table accounts;
+    struct rb_account_ids ids;
+    struct rb_work *work;
     struct rb_env envs[RB_SHARDS_MAX];
     struct rb_budget budgets[RB_SHARDS_MAX];
     struct rb_transport *transports[RB_SHARDS_MAX];
