@@ -1,6 +1,6 @@
 /* bench_transport.c - echoes per second, and the shard's processor time for one, of each driver.
  *
- * A blocking client on one thread writes 64 bytes on each of its connections, then reads each answer;
+ * A blocking client on one thread writes 64 bytes on each of its connections and reads the answers;
  * a shard on another sends back what it receives. Loopback TCP, or in-process pipes.
  */
 #include <arpa/inet.h>

@@ -1,5 +1,6 @@
-/* socket_suite.h - what a driver over kernel sockets must do beyond the contract: real peers that reset and stall,
- * several members, Unix-domain sockets, wakes from other threads, a short supply of everything. */
+/* socket_suite.h - what a driver over kernel sockets must do beyond the contract: real peers that
+ * reset and stall, several members, Unix-domain sockets, wakes from other threads, a short supply
+ * of everything. */
 #pragma once
 
 #include "ringbus/mem.h"
