@@ -1,4 +1,4 @@
-/* socket.h - what the drivers over kernel sockets share: addresses, error numbers, listening sockets. */
+/* socket.h - what the drivers over kernel sockets share: addresses, error numbers, listeners. */
 #pragma once
 
 #include <netinet/in.h>
@@ -15,7 +15,7 @@ socklen_t rb_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_
 void rb_sockaddr_to(const struct sockaddr_storage *from, struct rb_addr *ret_addr);
 /** Both ends of a connected socket; false (errno) when the peer is gone already. */
 bool rb_socket_ends(int fd, struct rb_addr *ret_peer, struct rb_addr *ret_local);
-/** What a connection that died in the backlog, or a firewall, makes accept(2) say: not our trouble. */
+/** What a connection that died in the backlog, or a firewall, makes accept(2) say: not ours. */
 bool rb_socket_accept_passes_by(int error);
 
 /** A socket that listens: on an address, or at a path of the file system. */

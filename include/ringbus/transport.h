@@ -33,7 +33,7 @@ static inline bool rb_conn_id_equal(struct rb_conn_id a, struct rb_conn_id b)
     return a.slot == b.slot && a.generation == b.generation;
 }
 
-/** An IPv4 or IPv6 end point; `family` is 4, 6, or 0 for none (in-process, Unix domain, simulated). */
+/** An IPv4 or IPv6 end point; `family` is 4, 6, or 0 for none (in-process, Unix, simulated). */
 struct rb_addr {
     uint8_t family;
     uint8_t ip[16]; /* network order; IPv4 uses the first 4 */

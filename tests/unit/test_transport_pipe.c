@@ -1,5 +1,5 @@
-/* test_transport_pipe.c - in-process pipes behind a mux: the contract suite, then programs on threads of their
- * own, and a mux of two networks. */
+/* test_transport_pipe.c - in-process pipes behind a mux: the contract suite, then programs on
+ * threads of their own, and a mux of two networks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

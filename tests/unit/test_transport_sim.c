@@ -1,5 +1,5 @@
-/* test_transport_sim.c - the contract suite over the simulated network: calm, and with short writes, cut
- * deliveries and uneven delays. */
+/* test_transport_sim.c - the contract suite over the simulated network: calm, and with short writes,
+ * cut deliveries and uneven delays. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

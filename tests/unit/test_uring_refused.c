@@ -1,5 +1,6 @@
-/* test_uring_refused.c - what a container's seccomp profile does to a process, done to children: io_uring is refused
- * in words, and epoll serves, also where the profile does not know epoll_pwait2 either. */
+/* test_uring_refused.c - what a container's seccomp profile does to a process, done to children:
+ * io_uring is refused in words, and epoll serves, also where the profile does not know epoll_pwait2
+ * either. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,10 +1,10 @@
 /* mux.h - one transport over several: the base driver, in-process pipes, a second network.
  *
  * How a poll() goes, and why no wake-up is lost:
- *  1. Before the base may block, each other member's doorbell is put to SLEEPING (doorbell.h), which
- *     fails when work waits; then the base does not block. Work that comes later finds SLEEPING, and
- *     who brings it wakes the base from its thread (rb_uring_group_wake, rb_epoll_group_wake), which
- *     ends the base's wait, also when it has not begun yet.
+ *  1. Before the base may block, each other member's doorbell is put to SLEEPING (doorbell.h),
+ *     which fails when work waits; then the base does not block. Work that comes later finds
+ *     SLEEPING, and who brings it wakes the base from its thread (rb_uring_group_wake,
+ *     rb_epoll_group_wake), which ends the base's wait, also when it has not begun yet.
  *  2. After the base the members that rang are polled without waiting, in the same batch.
  *  3. A member without a doorbell is polled each time, and the base never blocks for longer than
  *     `poll_ns` of that member: for a second network beside a poll-mode driver, which does not
