@@ -1,313 +1,96 @@
-/* snapshot.c - what one shard knows, copied into a snapshot's arena; and the connections that have ended.
+/* snapshot.c - a snapshot's memory: arrays that double and an arena for texts.
  *
- * Closed connections are kept in a ring per shard; the newest push out the oldest. Each is one block: the struct, its texts
- * and subscriptions behind it.
+ * Filled by one shard after another, so nothing here needs a lock; when memory is refused the snapshot says so and
+ * keeps what it has.
  */
 #include "server/snapshot.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "core/account.h"
-#include "core/conn.h"
-#include "core/link.h"
-#include "server/closed.h"
-#include "server/shard.h"
-#include "tls/tls.h"
-
-#define ARENA_BYTES 65536
+#define ARENA_BLOCK_BYTES 65536
+#define FIRST_CAP 64
 
 void rb_snapshot_init(struct rb_snapshot *snapshot, const struct rb_snapshot_request *request)
 {
     *snapshot = (struct rb_snapshot){ .request = *request };
-    snapshot->incomplete = rb_arena_create(ARENA_BYTES, &snapshot->arena) != RB_OK;
+    if (rb_arena_create(ARENA_BLOCK_BYTES, &snapshot->arena) != RB_OK) {
+        snapshot->arena = NULL;
+        snapshot->incomplete = true;
+    }
 }
 
 void rb_snapshot_deinit(struct rb_snapshot *snapshot)
 {
-    rb_realloc(NULL, snapshot->conns, snapshot->conn_cap * sizeof(*snapshot->conns), 0);
-    rb_realloc(NULL, snapshot->accounts, snapshot->account_cap * sizeof(*snapshot->accounts), 0);
-    rb_realloc(NULL, snapshot->subs, snapshot->sub_cap * sizeof(*snapshot->subs), 0);
+    free(snapshot->conns);
+    free(snapshot->accounts);
+    free(snapshot->subs);
     if (snapshot->arena != NULL) {
         rb_arena_destroy(snapshot->arena);
     }
-    *snapshot = (struct rb_snapshot){ 0 };
+    memset(snapshot, 0, sizeof(*snapshot));
 }
 
-/* Room for one more of `bytes` each; NULL when memory is refused. */
-static void *grow(struct rb_snapshot *snapshot, void *items, size_t bytes, uint32_t *count,
-                  uint32_t *cap)
+/* The next zeroed item of an array of `bytes` each; NULL when memory is refused. */
+static void *grow(struct rb_snapshot *snapshot, void **items, uint32_t *count, uint32_t *cap,
+                  size_t bytes)
 {
-    if (*count < *cap) {
-        return items;
+    if (*count == *cap) {
+        uint32_t more = *cap == 0 ? FIRST_CAP : *cap > UINT32_MAX / 2 ? *cap : *cap * 2;
+        void *grown = more == *cap ? NULL : realloc(*items, more * bytes);
+        if (grown == NULL) {
+            snapshot->incomplete = true;
+            return NULL;
+        }
+        *items = grown;
+        *cap = more;
     }
-    uint32_t more = *cap == 0 ? 256 : *cap * 2;
-    void *grown = rb_realloc(NULL, items, *cap * bytes, more * bytes);
-    if (grown == NULL) {
-        snapshot->incomplete = true;
-        return NULL;
-    }
-    *cap = more;
-    return grown;
+    void *item = (char *)*items + (size_t)*count * bytes;
+    memset(item, 0, bytes);
+    (*count)++;
+    return item;
 }
 
-static struct rb_slice keep(struct rb_snapshot *snapshot, struct rb_slice text)
+struct rb_conn_snapshot *rb_snapshot_conn(struct rb_snapshot *snapshot)
 {
-    uint8_t *copy = text.len == 0 ? NULL : rb_arena_take(snapshot->arena, text.len);
+    void *items = snapshot->conns;
+    struct rb_conn_snapshot *conn = grow(snapshot, &items, &snapshot->conn_count,
+                                         &snapshot->conn_cap, sizeof(*snapshot->conns));
+    snapshot->conns = items;
+    return conn;
+}
+
+struct rb_account_snapshot *rb_snapshot_account(struct rb_snapshot *snapshot)
+{
+    void *items = snapshot->accounts;
+    struct rb_account_snapshot *account = grow(snapshot, &items, &snapshot->account_count,
+                                               &snapshot->account_cap, sizeof(*snapshot->accounts));
+    snapshot->accounts = items;
+    return account;
+}
+
+struct rb_sub_snapshot *rb_snapshot_sub(struct rb_snapshot *snapshot)
+{
+    void *items = snapshot->subs;
+    struct rb_sub_snapshot *sub =
+        grow(snapshot, &items, &snapshot->sub_count, &snapshot->sub_cap, sizeof(*snapshot->subs));
+    snapshot->subs = items;
+    return sub;
+}
+
+void *rb_snapshot_take(struct rb_snapshot *snapshot, size_t bytes)
+{
+    void *memory = snapshot->arena == NULL ? NULL : rb_arena_take(snapshot->arena, bytes);
+    snapshot->incomplete |= memory == NULL;
+    return memory;
+}
+
+struct rb_slice rb_snapshot_text(struct rb_snapshot *snapshot, struct rb_slice text)
+{
+    uint8_t *copy = text.len == 0 ? NULL : rb_snapshot_take(snapshot, text.len);
     if (copy == NULL) {
-        snapshot->incomplete |= text.len > 0;
-        return (struct rb_slice){ NULL, 0 };
+        return (struct rb_slice){ 0 };
     }
     memcpy(copy, text.ptr, text.len);
     return rb_slice_of(copy, text.len);
-}
-
-/* Connections */
-
-static void copy_certs(struct rb_snapshot *snapshot, const struct rb_conn *conn,
-                       struct rb_conn_snapshot *out)
-{
-    const struct rb_tls_peer *peer = rb_link_peer(conn->link);
-    if (peer == NULL || peer->cert_count == 0) {
-        return;
-    }
-    out->certs = rb_arena_take(snapshot->arena, peer->cert_count * sizeof(*out->certs));
-    if (out->certs == NULL) {
-        snapshot->incomplete = true;
-        return;
-    }
-    out->cert_count = peer->cert_count;
-    for (uint32_t i = 0; i < peer->cert_count; i++) {
-        out->certs[i].subject = keep(snapshot, peer->certs[i].subject);
-        memcpy(out->certs[i].spki_sha256, peer->certs[i].spki_sha256,
-               sizeof(out->certs[i].spki_sha256));
-        memcpy(out->certs[i].cert_sha256, peer->certs[i].cert_sha256,
-               sizeof(out->certs[i].cert_sha256));
-    }
-}
-
-static void copy_sub(struct rb_snapshot *snapshot, const struct rb_sub *sub,
-                     struct rb_sub_snapshot *out)
-{
-    *out = (struct rb_sub_snapshot){ .subject = keep(snapshot, rb_sublist_subject(&sub->ref)),
-                                     .queue = keep(snapshot, rb_sublist_queue(&sub->ref)),
-                                     .sid = keep(snapshot, rb_slice_of(sub->sid, sub->sid_len)),
-                                     .cid = sub->conn->cid,
-                                     .msgs = sub->delivered,
-                                     .max = sub->max,
-                                     .account = sub->conn->account->id };
-}
-
-static void copy_subs(struct rb_snapshot *snapshot, const struct rb_conn *conn,
-                      struct rb_conn_snapshot *out)
-{
-    if (conn->subs.count == 0) {
-        return;
-    }
-    out->subs = rb_arena_take(snapshot->arena, conn->subs.count * sizeof(*out->subs));
-    if (out->subs == NULL) {
-        snapshot->incomplete = true;
-        out->sub_count = 0;
-        return;
-    }
-    uint32_t at = 0, count = 0;
-    for (const struct rb_sub *sub; (sub = rb_map_next(&conn->subs, &at)) != NULL;) {
-        copy_sub(snapshot, sub, &out->subs[count++]);
-    }
-}
-
-void rb_conn_describe(const struct rb_conn *conn, struct rb_conn_snapshot *out)
-{
-    const struct rb_core *core = conn->core;
-    const struct rb_conn_about *about = conn->about;
-    uint64_t wall_ns = core->env->wall_ns(core->env->ctx);
-    uint64_t idle_ns = core->now_ns - conn->last_in_ns;
-    *out = (struct rb_conn_snapshot){
-        .cid = conn->cid,
-        .type = conn->type,
-        .peer = conn->peer,
-        .start_wall_ns = conn->start_wall_ns,
-        .last_wall_ns = wall_ns > idle_ns ? wall_ns - idle_ns : wall_ns,
-        .rtt_ns = conn->rtt_ns,
-        .pending_bytes = rb_conn_pending(conn),
-        .in_msgs = conn->in_msgs,
-        .in_bytes = conn->in_bytes,
-        .out_msgs = conn->out_msgs,
-        .out_bytes = conn->out_bytes,
-        .sub_count = conn->subs.count,
-        .account = conn->account->id,
-        .account_name = conn->account->name,
-        .user = conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]") : conn->identity,
-        .tls_version = rb_link_tls_version(conn->link),
-        .tls_cipher = rb_link_tls_cipher(conn->link),
-        .tls_first = rb_link_tls_first(conn->link),
-        .proxy_key = conn->proxy_key,
-    };
-    if (out->last_wall_ns < out->start_wall_ns) {
-        out->last_wall_ns = out->start_wall_ns;
-    }
-    if (about != NULL) {
-        out->name = about->name;
-        out->lang = about->lang;
-        out->version = about->version;
-    }
-}
-
-static void keep_texts(struct rb_snapshot *snapshot, struct rb_conn_snapshot *out)
-{
-    struct rb_slice *texts[] = { &out->name, &out->lang,         &out->version, &out->account_name,
-                                 &out->user, &out->proxy_key };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        *texts[i] = keep(snapshot, *texts[i]);
-    }
-}
-
-static struct rb_conn_snapshot *next_conn(struct rb_snapshot *snapshot)
-{
-    void *grown = grow(snapshot, snapshot->conns, sizeof(*snapshot->conns), &snapshot->conn_count,
-                       &snapshot->conn_cap);
-    if (grown == NULL) {
-        return NULL;
-    }
-    snapshot->conns = grown;
-    return &snapshot->conns[snapshot->conn_count++];
-}
-
-static bool wanted(const struct rb_snapshot_request *request, uint64_t cid, uint32_t account)
-{
-    return (request->cid == 0 || request->cid == cid) &&
-           (request->conn_account < 0 || request->conn_account == (int64_t)account);
-}
-
-static void copy_open(struct rb_snapshot *snapshot, const struct rb_core *core)
-{
-    for (const struct rb_list *link = core->conns.next; link != &core->conns; link = link->next) {
-        const struct rb_conn *conn = RB_CONTAINER(link, struct rb_conn, link_all);
-        struct rb_conn_snapshot *out;
-        if (conn->state >= RB_CONN_ENDING || conn->end_reason != RB_CLOSE_NONE ||
-            !wanted(&snapshot->request, conn->cid, conn->account->id)) {
-            continue;
-        }
-        if ((out = next_conn(snapshot)) == NULL) {
-            return;
-        }
-        rb_conn_describe(conn, out);
-        keep_texts(snapshot, out);
-        if (snapshot->request.conn_certs) {
-            copy_certs(snapshot, conn, out);
-        }
-        if (snapshot->request.conn_subs) {
-            copy_subs(snapshot, conn, out);
-        }
-    }
-}
-
-static void copy_closed(struct rb_snapshot *snapshot, const struct rb_closed *closed)
-{
-    for (uint32_t i = 0; i < closed->count; i++) {
-        const struct rb_closed_conn *entry = rb_closed_at(closed, i);
-        struct rb_conn_snapshot *out;
-        if (!wanted(&snapshot->request, entry->conn.cid, entry->conn.account)) {
-            continue;
-        }
-        if ((out = next_conn(snapshot)) == NULL) {
-            return;
-        }
-        *out = entry->conn;
-        keep_texts(snapshot, out);
-        out->subs = NULL;
-        if (!snapshot->request.conn_subs || entry->conn.sub_count == 0) {
-            continue;
-        }
-        out->subs = rb_arena_take(snapshot->arena, out->sub_count * sizeof(*out->subs));
-        if (out->subs == NULL) {
-            snapshot->incomplete = true;
-            out->sub_count = 0;
-            continue;
-        }
-        for (uint32_t k = 0; k < out->sub_count; k++) {
-            out->subs[k] = entry->conn.subs[k];
-            out->subs[k].subject = keep(snapshot, entry->conn.subs[k].subject);
-            out->subs[k].queue = keep(snapshot, entry->conn.subs[k].queue);
-            out->subs[k].sid = keep(snapshot, entry->conn.subs[k].sid);
-        }
-    }
-}
-
-/* Accounts and subscriptions */
-
-static void copy_account(struct rb_snapshot *snapshot, const struct rb_account *account)
-{
-    void *grown = grow(snapshot, snapshot->accounts, sizeof(*snapshot->accounts),
-                       &snapshot->account_count, &snapshot->account_cap);
-    if (grown == NULL) {
-        return;
-    }
-    snapshot->accounts = grown;
-    struct rb_account_snapshot *out = &snapshot->accounts[snapshot->account_count++];
-    *out = (struct rb_account_snapshot){
-        .id = account->id,
-        .name = keep(snapshot, account->name),
-        .conns = rb_counter_get(&account->conn_count),
-        .total_conns = rb_counter_get(&account->conns_total),
-        .subs = rb_counter_get(&account->sub_count),
-        .in_msgs = rb_counter_get(&account->in_msgs),
-        .in_bytes = rb_counter_get(&account->in_bytes),
-        .out_msgs = rb_counter_get(&account->out_msgs),
-        .out_bytes = rb_counter_get(&account->out_bytes),
-        .slow_consumers = rb_counter_get(&account->slow_consumers),
-    };
-    if (account->sublist == NULL) {
-        return;
-    }
-    struct rb_sublist_stats stats;
-    rb_sublist_stats(account->sublist, &stats);
-    out->sublist_subs = stats.sub_count;
-    out->cache_count = stats.cache_count;
-    out->insert_count = stats.insert_count;
-    out->remove_count = stats.remove_count;
-    out->match_count = stats.match_count;
-    out->cache_hit_count = stats.cache_hit_count;
-    rb_sublist_fanout(account->sublist, &out->max_fanout, &out->fanout_sum, &out->fanout_count);
-}
-
-static void add_subs(struct rb_snapshot *snapshot, const struct rb_conn *conn)
-{
-    uint32_t at = 0;
-    for (const struct rb_sub *sub; (sub = rb_map_next(&conn->subs, &at)) != NULL;) {
-        void *grown = grow(snapshot, snapshot->subs, sizeof(*snapshot->subs), &snapshot->sub_count,
-                           &snapshot->sub_cap);
-        if (grown == NULL) {
-            return;
-        }
-        snapshot->subs = grown;
-        copy_sub(snapshot, sub, &snapshot->subs[snapshot->sub_count++]);
-    }
-}
-
-void rb_shard_snapshot(void *shard, void *arg)
-{
-    struct rb_snapshot *snapshot = arg;
-    const struct rb_core *core = rb_shard_core(shard);
-    const struct rb_snapshot_request *request = &snapshot->request;
-    if (snapshot->arena == NULL) {
-        return;
-    }
-    if ((request->conns & RB_CONNS_OPEN) != 0) {
-        copy_open(snapshot, core);
-    }
-    if ((request->conns & RB_CONNS_CLOSED) != 0) {
-        copy_closed(snapshot, rb_shard_closed(shard));
-    }
-    for (uint32_t id = 0; request->accounts && id < core->account_cap; id++) {
-        if (core->accounts[id] != NULL && core->accounts[id]->policy != NULL) {
-            copy_account(snapshot, core->accounts[id]);
-        }
-    }
-    for (const struct rb_list *link = core->conns.next; request->subs && link != &core->conns;
-         link = link->next) {
-        const struct rb_conn *conn = RB_CONTAINER(link, struct rb_conn, link_all);
-        if (request->sub_account < 0 || request->sub_account == (int64_t)conn->account->id) {
-            add_subs(snapshot, conn);
-        }
-    }
 }

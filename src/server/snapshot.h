@@ -94,3 +94,12 @@ struct rb_snapshot {
 void rb_shard_snapshot(void *shard, void *arg);
 void rb_snapshot_init(struct rb_snapshot *snapshot, const struct rb_snapshot_request *request);
 void rb_snapshot_deinit(struct rb_snapshot *snapshot);
+
+/** For collectors: the next zeroed entry, valid until the one after it; NULL (and `incomplete`) when memory is refused. */
+struct rb_conn_snapshot *rb_snapshot_conn(struct rb_snapshot *snapshot);
+struct rb_account_snapshot *rb_snapshot_account(struct rb_snapshot *snapshot);
+struct rb_sub_snapshot *rb_snapshot_sub(struct rb_snapshot *snapshot);
+/** Zeroed memory in the snapshot's arena; NULL when refused. */
+void *rb_snapshot_take(struct rb_snapshot *snapshot, size_t bytes);
+/** A copy in the arena; empty when refused. */
+struct rb_slice rb_snapshot_text(struct rb_snapshot *snapshot, struct rb_slice text);
