@@ -6,6 +6,7 @@
 
 #include "server/config.h"
 #include "server/node.h"
+#include "server/switches.h"
 
 struct rb_server {
     struct rb_node *node;
@@ -54,6 +55,8 @@ static enum rb_err load(const struct rb_server_options *options, struct rb_confi
     if (options->port != 0) {
         config->port = options->port;
     }
+    struct rb_log_opts opts = rb_log_opts(getenv(RB_SWITCH_DEBUG), getenv(RB_SWITCH_MONITOR));
+    rb_log_opts_apply(&opts, config);
     return rb_config_check(config, error);
 }
 
