@@ -27,9 +27,8 @@ static struct rb_account_shared *shared_of(struct rb_core *core, uint32_t id)
     if (id >= RB_ACCOUNTS_MAX) {
         return NULL;
     }
-    struct rb_account_shared *block =
-        atomic_load_explicit(&core->account_table->blocks[id / RB_ACCOUNT_BLOCK],
-                             memory_order_acquire);
+    struct rb_account_shared *block = atomic_load_explicit(
+        &core->account_table->blocks[id / RB_ACCOUNT_BLOCK], memory_order_acquire);
     return block == NULL ? NULL : &block[id % RB_ACCOUNT_BLOCK];
 }
 
@@ -192,9 +191,8 @@ static struct rb_shadow *make_shadow(struct rb_core *core, struct rb_sub *sub)
     size_t bytes = sizeof(struct rb_shadow) + sub->sid_len;
     struct rb_shadow *shadow = rb_alloc(core->budget, bytes);
     if (shadow != NULL) {
-        shadow->sub = (struct rb_sub){ .conn = sub->conn,
-                                       .sid_len = sub->sid_len,
-                                       .flags = RB_SUB_SHADOW };
+        shadow->sub =
+            (struct rb_sub){ .conn = sub->conn, .sid_len = sub->sid_len, .flags = RB_SUB_SHADOW };
         memcpy(shadow->sub.sid, sub->sid, sub->sid_len);
         shadow->of = sub;
     }
@@ -355,9 +353,8 @@ void rb_account_remote(struct rb_core *core, uint32_t id, struct rb_slice subjec
         return;
     }
     rb_counter_add(&core->stats.mail_dropped, 1);
-    rb_log_err(core->log,
-               "memory budget spent: interest of shard %u in \"%.*s\" is not known here", shard,
-               RB_S_ARG(subject));
+    rb_log_err(core->log, "memory budget spent: interest of shard %u in \"%.*s\" is not known here",
+               shard, RB_S_ARG(subject));
 }
 
 /* Publishing by the server */
@@ -453,9 +450,9 @@ static struct rb_slice pattern_of(struct rb_arena *arena, struct rb_slice destin
         if (rb_writer_len(&writer) > 0) {
             rb_write_u8(&writer, '.');
         }
-        bool function = rb_slice_starts(token, RB_S("{{")) ||
-                        (token.len > 1 && token.ptr[0] == '$' && token.ptr[1] >= '0' &&
-                         token.ptr[1] <= '9');
+        bool function =
+            rb_slice_starts(token, RB_S("{{")) ||
+            (token.len > 1 && token.ptr[0] == '$' && token.ptr[1] >= '0' && token.ptr[1] <= '9');
         rb_write_slice(&writer, function ? RB_S("*") : token);
     }
     return rb_slice_of(out, rb_writer_len(&writer));

@@ -16,9 +16,9 @@ struct rb_transform;
 
 /** A stream that this account imports. */
 struct rb_stream_import {
-    uint32_t from;            /* account id */
-    struct rb_slice local;    /* pattern in this account; in the account's arena, as all below */
-    struct rb_slice subject;  /* pattern in the exporting account */
+    uint32_t from;             /* account id */
+    struct rb_slice local;     /* pattern in this account; in the account's arena, as all below */
+    struct rb_slice subject;   /* pattern in the exporting account */
     struct rb_transform *into; /* exporter's subject -> local; NULL: the same */
     struct rb_transform *back; /* local pattern -> exporter's; NULL: the same */
 };
@@ -36,16 +36,18 @@ struct rb_account {
     struct rb_core *core;
     uint32_t id;
     struct rb_slice name; /* allocated; empty until the policy names it */
-    const struct rb_policy_account *policy; /* in the core's policy; NULL: the configuration does not have it */
+    const struct rb_policy_account
+        *policy;                /* in the core's policy; NULL: the configuration does not have it */
     struct rb_sublist *sublist; /* made on first use; NULL: nobody wants anything */
     struct rb_list conns;
     struct rb_arena *arena; /* of imports; made anew by a reload */
     struct rb_stream_import *streams;
     struct rb_service_import *services;
     uint32_t stream_count, service_count;
-    struct rb_mappings *mappings;    /* NULL: none */
-    struct rb_special *responses;    /* "_R_.<shard>.>", when a service of this account was called from here */
-    struct rb_map shadows;           /* of this account's subscriptions, by their address */
+    struct rb_mappings *mappings; /* NULL: none */
+    struct rb_special
+        *responses; /* "_R_.<shard>.>", when a service of this account was called from here */
+    struct rb_map shadows; /* of this account's subscriptions, by their address */
     struct rb_account_shared *shared;
     /* Single writer; any thread may read. */
     struct rb_counter conn_count, conns_total, sub_count, in_msgs, in_bytes, out_msgs, out_bytes,

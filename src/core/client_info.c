@@ -21,7 +21,7 @@ size_t rb_conn_client_info(const struct rb_conn *conn, bool detailed, uint8_t *o
     if (detailed) {
         rb_json_optional(&w, RB_S(",\"user\":"),
                          conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]")
-                                                                   : conn->identity);
+                                                                  : conn->identity);
         if (about != NULL) {
             rb_json_optional(&w, RB_S(",\"name\":"), about->name);
             rb_json_optional(&w, RB_S(",\"lang\":"), about->lang);

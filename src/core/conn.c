@@ -71,8 +71,7 @@ static uint64_t sub_hash(const void *item)
 void rb_core_settings_release(const struct rb_core_settings *settings)
 {
     struct rb_core_settings *own = (struct rb_core_settings *)(uintptr_t)settings;
-    if (own == NULL ||
-        atomic_fetch_sub_explicit(&own->ref_count, 1, memory_order_acq_rel) != 1) {
+    if (own == NULL || atomic_fetch_sub_explicit(&own->ref_count, 1, memory_order_acq_rel) != 1) {
         return;
     }
     rb_policy_release(own->policy);
@@ -176,10 +175,9 @@ void rb_conn_log(struct rb_conn *conn, enum rb_log_level level, const char *form
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    rb_log_line(conn->core->log, level, "%s - %s:%llu - %s%s%s",
-                rb_addr_format(&conn->peer, addr), conn->type == RB_TYPE_WEBSOCKET ? "wid" : "cid",
-                (unsigned long long)conn->cid, conn->label == NULL ? "" : conn->label,
-                conn->label == NULL ? "" : " - ", text);
+    rb_log_line(conn->core->log, level, "%s - %s:%llu - %s%s%s", rb_addr_format(&conn->peer, addr),
+                conn->type == RB_TYPE_WEBSOCKET ? "wid" : "cid", (unsigned long long)conn->cid,
+                conn->label == NULL ? "" : conn->label, conn->label == NULL ? "" : " - ", text);
 }
 
 /* Starting */

@@ -72,17 +72,17 @@ struct rb_conn {
     uint8_t type;          /* RB_TYPE_STANDARD, _WEBSOCKET, _IN_PROCESS */
     uint8_t identity_kind; /* enum rb_identity_kind */
     bool verbose, pedantic, echo, headers, no_responders;
-    bool connected;   /* a CONNECT was accepted */
-    bool up;          /* bound to its account, announced by conn_up */
-    bool info_sent;   /* the INFO after the first PONG */
-    bool async_info;  /* protocol >= 1 */
-    bool sending;     /* one send is in flight */
-    bool credit;      /* the transport may receive for us */
-    bool failed;      /* the transport said so */
-    bool drop_output; /* ending without a last word */
-    bool closed;      /* CLOSED came; only the subscriptions are still to be withdrawn */
-    bool counted;     /* in the node's number of connections */
-    bool proxied;     /* `peer` came from a PROXY or X-Forwarded-For header */
+    bool connected;     /* a CONNECT was accepted */
+    bool up;            /* bound to its account, announced by conn_up */
+    bool info_sent;     /* the INFO after the first PONG */
+    bool async_info;    /* protocol >= 1 */
+    bool sending;       /* one send is in flight */
+    bool credit;        /* the transport may receive for us */
+    bool failed;        /* the transport said so */
+    bool drop_output;   /* ending without a last word */
+    bool closed;        /* CLOSED came; only the subscriptions are still to be withdrawn */
+    bool counted;       /* in the node's number of connections */
+    bool proxied;       /* `peer` came from a PROXY or X-Forwarded-For header */
     bool no_subs;       /* the account allows none */
     bool rtt_estimated; /* no PING measured it yet */
     int8_t protocol;    /* of CONNECT; -1: neither 0 nor 1 */
@@ -91,27 +91,29 @@ struct rb_conn {
     /* output: segments in order; without a link the first `send_bytes` bytes are in flight */
     struct rb_seg *seg_head, *seg_tail;
     uint64_t pending_bytes, send_bytes, send_started_ns;
-    uint32_t flushed_bytes; /* of the last send: how big the next block should be */
+    uint32_t flushed_bytes;         /* of the last send: how big the next block should be */
     uint32_t max_payload, max_subs; /* of this connection; subs 0: no limit */
     uint64_t queued_ns; /* when the first message of the output under way was published; 0: none */
     uint64_t last_in_ns, ping_sent_ns, rtt_ns, start_wall_ns;
     struct rb_timer timer, write_timer;
-    struct rb_map subs;                   /* sid -> rb_sub */
-    struct rb_match_hint hint;            /* where the last publish was matched */
-    struct rb_buf *held_head, *held_tail; /* input that waits: for room in the mail, or for a verdict */
-    struct rb_buf *again;                 /* a repeated CONNECT that waits for room in the mail */
+    struct rb_map subs;        /* sid -> rb_sub */
+    struct rb_match_hint hint; /* where the last publish was matched */
+    struct rb_buf *held_head,
+        *held_tail;       /* input that waits: for room in the mail, or for a verdict */
+    struct rb_buf *again; /* a repeated CONNECT that waits for room in the mail */
     struct rb_addr peer;
-    char *label;                 /* log prefix after CONNECT, or NULL */
-    struct rb_conn_about *about; /* NULL: CONNECT said nothing */
+    char *label;                       /* log prefix after CONNECT, or NULL */
+    struct rb_conn_about *about;       /* NULL: CONNECT said nothing */
     const struct rb_policy_user *user; /* in the core's policy; NULL: none */
-    struct rb_slice identity;    /* user name or public nkey, allocated; empty: none, or a token */
-    struct rb_slice proxy_key;   /* of the trusted proxy that vouched, allocated; empty: none */
-    struct rb_perms *perms;      /* NULL: everything is permitted */
+    struct rb_slice identity;  /* user name or public nkey, allocated; empty: none, or a token */
+    struct rb_slice proxy_key; /* of the trusted proxy that vouched, allocated; empty: none */
+    struct rb_perms *perms;    /* NULL: everything is permitted */
     struct rb_auth_custom *custom;
-    struct rb_responses *responses; /* reply subjects it may publish to (allow_responses); NULL: none yet */
-    struct rb_auth_wait *auth_wait; /* a verdict is awaited */
+    struct rb_responses
+        *responses; /* reply subjects it may publish to (allow_responses); NULL: none yet */
+    struct rb_auth_wait *auth_wait;      /* a verdict is awaited */
     const struct rb_policy *auth_policy; /* what it is judged by: compared, never read */
-    struct rb_link *link;        /* PROXY header, TLS, WebSocket; NULL: plain */
+    struct rb_link *link;                /* PROXY header, TLS, WebSocket; NULL: plain */
     uint64_t in_msgs, in_bytes, out_msgs, out_bytes;
     struct rb_parser parser;
 };

@@ -30,13 +30,15 @@ struct rb_perms;
 struct rb_msg {
     struct rb_slice subject, reply, payload; /* payload: headers, then body */
     uint32_t header_len;
-    struct rb_buf *buf;     /* owner of the payload's bytes, or NULL */
-    struct rb_conn *from;   /* the client of this shard that published it, or NULL */
-    uint64_t silent_cid;    /* the publisher, when it does not want its own messages; else 0 */
-    uint64_t published_ns;  /* monotonic, of the publishing shard's turn: for the delivery histogram */
-    uint32_t hop_count;     /* times a queue message was passed on */
-    uint32_t import_count;  /* service imports it went through, so that a cycle ends */
-    struct rb_slice sender; /* client info of a responder as JSON, only towards "_R_." with latency measured */
+    struct rb_buf *buf;   /* owner of the payload's bytes, or NULL */
+    struct rb_conn *from; /* the client of this shard that published it, or NULL */
+    uint64_t silent_cid;  /* the publisher, when it does not want its own messages; else 0 */
+    uint64_t
+        published_ns;   /* monotonic, of the publishing shard's turn: for the delivery histogram */
+    uint32_t hop_count; /* times a queue message was passed on */
+    uint32_t import_count; /* service imports it went through, so that a cycle ends */
+    struct rb_slice
+        sender; /* client info of a responder as JSON, only towards "_R_." with latency measured */
 };
 
 /** How the core reaches the other shards of its node. `account` is an account's id. */
@@ -56,8 +58,9 @@ struct rb_core_hooks {
     void (*conn_down)(void *ctx, struct rb_conn *conn); /* of every connection that was up, once */
     void (*auth_failed)(void *ctx, struct rb_conn *conn);
     void (*account_up)(void *ctx, struct rb_account *account); /* exists on this shard now */
-    void (*conn_ended)(void *ctx, struct rb_conn *conn); /* every connection, up or not: for /connz?state=closed */
-    void (*timer)(void *ctx, struct rb_timer *timer);    /* a timer of kind RB_TIMER_HOOK fired */
+    void (*conn_ended)(
+        void *ctx, struct rb_conn *conn); /* every connection, up or not: for /connz?state=closed */
+    void (*timer)(void *ctx, struct rb_timer *timer); /* a timer of kind RB_TIMER_HOOK fired */
     void *ctx;
 };
 
@@ -89,34 +92,37 @@ struct rb_core_options {
     bool proxy_protocol, allow_non_tls;
     uint64_t tls_timeout_ns, ws_tls_timeout_ns, ws_handshake_timeout_ns, ws_auth_timeout_ns,
         ws_ping_interval_ns;
-    int64_t tls_rate_limit;          /* handshakes per second; 0: no limit */
-    bool tls_first;                  /* handshake_first */
-    uint64_t tls_first_fallback_ns;  /* > 0: wait so long, then send INFO in clear */
+    int64_t tls_rate_limit;         /* handshakes per second; 0: no limit */
+    bool tls_first;                 /* handshake_first */
+    uint64_t tls_first_fallback_ns; /* > 0: wait so long, then send INFO in clear */
     bool ws_compression, ws_same_origin;
     const struct rb_slice *ws_origins;
     uint32_t ws_origin_count;
     struct rb_slice ws_headers, ws_jwt_cookie, ws_user_cookie, ws_pass_cookie, ws_token_cookie;
-    struct rb_info info;    /* what every INFO has in common; slices live as long as the core's settings */
+    struct rb_info
+        info; /* what every INFO has in common; slices live as long as the core's settings */
     struct rb_info ws_info; /* the same for the websocket listener */
 };
 
 /** What a reload replaces as a whole. Immutable, counted, made by the node; slices of `options` lie in it. */
 struct rb_core_settings {
     _Atomic uint32_t ref_count;
-    struct rb_core_options options; /* shard_index is not set */
-    const struct rb_policy *policy; /* holds a count */
+    struct rb_core_options options;      /* shard_index is not set */
+    const struct rb_policy *policy;      /* holds a count */
     struct rb_tls_context *tls, *ws_tls; /* NULL: none; hold counts */
     struct rb_arena *arena;
 };
-void rb_core_settings_release(const struct rb_core_settings *settings); /* NULL is allowed; any thread */
+void rb_core_settings_release(
+    const struct rb_core_settings *settings); /* NULL is allowed; any thread */
 
 /** Single-writer counters of one shard; any thread may read. */
 struct rb_core_stats {
     struct rb_counter conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes;
     struct rb_counter slow_consumers, stale_conns, queue_dropped, mail_dropped;
     struct rb_counter mapping_dropped, responses_dropped, auth_failed, tls_failed;
-    struct rb_histogram turn_ns;     /* one turn's work, waiting not counted */
-    struct rb_histogram delivery_ns; /* from the turn that parsed a message to the end of the send that carried it */
+    struct rb_histogram turn_ns; /* one turn's work, waiting not counted */
+    struct rb_histogram
+        delivery_ns; /* from the turn that parsed a message to the end of the send that carried it */
     struct rb_histogram pending_bytes; /* of a connection when a send begins */
 };
 
@@ -130,7 +136,8 @@ struct rb_seg {
 
 #define RB_SUB_SID_INLINE 13
 enum {
-    RB_SUB_SHADOW = 1,   /* a struct rb_shadow: stands in the exporting account for an importer's subscription */
+    RB_SUB_SHADOW =
+        1, /* a struct rb_shadow: stands in the exporting account for an importer's subscription */
     RB_SUB_SPECIAL = 2,  /* a struct rb_special: no connection, a function of the server */
     RB_SUB_FILTER = 4,   /* a deny overlaps: ask the permissions for each message */
     RB_SUB_SHADOWED = 8, /* has shadows (account.c) */
@@ -162,13 +169,13 @@ struct rb_special {
 #define RB_CORE_RUNS 8
 
 struct rb_core {
-    struct rb_core_options options; /* a copy of the settings' */
+    struct rb_core_options options;          /* a copy of the settings' */
     const struct rb_core_settings *settings; /* holds a count */
     struct rb_core_peers peers;
     struct rb_core_hooks hooks;
     struct rb_transport *transport;
     struct rb_work *work;
-    struct rb_auth_hook *auth_hook; /* an embedding program's; NULL: none */
+    struct rb_auth_hook *auth_hook;  /* an embedding program's; NULL: none */
     struct rb_ws_deflater *deflater; /* made on first use */
     struct rb_env *env;
     struct rb_log *log;
@@ -178,13 +185,15 @@ struct rb_core {
     struct rb_account **accounts; /* by id; NULL: not on this shard yet */
     uint32_t account_cap;
     struct rb_account_table *account_table;
-    const _Atomic uint8_t *listener_types; /* [RB_LISTENERS_MAX] RB_TYPE_*; 0: RB_TYPE_STANDARD. Shared by the shards */
+    const _Atomic uint8_t *
+        listener_types; /* [RB_LISTENERS_MAX] RB_TYPE_*; 0: RB_TYPE_STANDARD. Shared by the shards */
     struct rb_list responses; /* awaited answers to service imports (service.c) */
     struct rb_map response_map;
     char reply_token[6]; /* this shard's part of "_R_.<6>.<6>" */
-    uint8_t *scratch, *join; /* for decrypting and for joining output; NULL until a connection has TLS */
+    uint8_t *scratch,
+        *join; /* for decrypting and for joining output; NULL until a connection has TLS */
     _Atomic uint64_t *tls_rate; /* handshakes of this second, shared by the node's shards */
-    struct rb_map perms_map; /* compiled permissions by their source (identity.c) */
+    struct rb_map perms_map;    /* compiled permissions by their source (identity.c) */
     bool lame_duck;
     struct rb_wheel wheel;
     struct rb_effects effects;

@@ -59,8 +59,8 @@ struct delivery {
     struct rb_special *specials[SPECIALS_MAX];
 };
 
-static void begin_delivery(struct delivery *d, struct rb_account *account,
-                           const struct rb_msg *msg, const struct rb_match *match)
+static void begin_delivery(struct delivery *d, struct rb_account *account, const struct rb_msg *msg,
+                           const struct rb_match *match)
 {
     d->core = account->core;
     d->account = account;
@@ -470,8 +470,8 @@ static void send_to_shards(struct rb_core *core, uint32_t account, const struct 
 
 /* A receiving shard gives plain subscribers the message too, so more than QUEUES_MAX groups go out as messages of their
  * own that name no plain interest: rb_deliver_mail is told by hop_count > 0. */
-static void route_group(struct rb_account *account, const struct rb_msg *msg,
-                        struct routed *routed, uint32_t shard, struct rb_slice queue)
+static void route_group(struct rb_account *account, const struct rb_msg *msg, struct routed *routed,
+                        uint32_t shard, struct rb_slice queue)
 {
     if (routed->count == QUEUES_MAX) {
         struct rb_msg extra = *msg;

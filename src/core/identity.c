@@ -108,8 +108,7 @@ static bool join_account(struct rb_conn *conn, struct rb_account *account)
     }
     leave_account(conn);
     int64_t limit = policy == NULL ? -1 : policy->limits.connections;
-    int64_t count =
-        atomic_fetch_add_explicit(&account->shared->conns, 1, memory_order_relaxed) + 1;
+    int64_t count = atomic_fetch_add_explicit(&account->shared->conns, 1, memory_order_relaxed) + 1;
     if (limit >= 0 && count > limit) {
         atomic_fetch_sub_explicit(&account->shared->conns, 1, memory_order_relaxed);
         rb_conn_send_err(conn, "maximum account active connections exceeded");
@@ -197,8 +196,7 @@ static bool set_identity(struct rb_conn *conn, const struct rb_verdict *verdict)
     struct rb_core *core = conn->core;
     struct rb_perms *perms = NULL;
     uint8_t *name = NULL;
-    enum rb_err err = verdict->custom == NULL
-                          ? find_perms(core, verdict->permissions, &perms)
+    enum rb_err err = verdict->custom == NULL ? find_perms(core, verdict->permissions, &perms)
                       : verdict->permissions == NULL
                           ? RB_OK
                           : rb_perms_create(core->budget, verdict->permissions, &perms);
@@ -267,8 +265,8 @@ static void announce(struct rb_conn *conn)
 bool rb_conn_bind_anonymous(struct rb_conn *conn)
 {
     struct rb_core *core = conn->core;
-    const struct rb_policy_user *user = rb_auth_anonymous(
-        core->settings->policy, conn->type == RB_TYPE_WEBSOCKET, conn->type);
+    const struct rb_policy_user *user =
+        rb_auth_anonymous(core->settings->policy, conn->type == RB_TYPE_WEBSOCKET, conn->type);
     if (user == NULL) {
         return false;
     }
@@ -338,14 +336,13 @@ static void make_label(struct rb_conn *conn)
 static void keep_about(struct rb_conn *conn, const struct rb_connect *connect)
 {
     struct rb_core *core = conn->core;
-    size_t bytes = sizeof(struct rb_conn_about) + connect->name.len + connect->lang.len +
-                   connect->version.len;
+    size_t bytes =
+        sizeof(struct rb_conn_about) + connect->name.len + connect->lang.len + connect->version.len;
     if (conn->about != NULL) {
         rb_free(core->budget, conn->about, conn->about->bytes);
         conn->about = NULL;
     }
-    struct rb_conn_about *about =
-        bytes == sizeof(*about) ? NULL : rb_alloc(core->budget, bytes);
+    struct rb_conn_about *about = bytes == sizeof(*about) ? NULL : rb_alloc(core->budget, bytes);
     if (about == NULL) {
         return; /* a connection without a name can live */
     }
@@ -646,12 +643,12 @@ static enum standing find_again(const struct rb_conn *conn, const struct rb_poli
                                 const struct rb_policy_user **ret_user)
 {
     const struct rb_policy_user *was = conn->user;
-    const struct rb_policy_user *now =
-        conn->identity_kind == RB_IDENTITY_NKEY ? rb_policy_user_by_nkey(policy, was->nkey)
-                                                : rb_policy_user_by_name(policy, was->name);
+    const struct rb_policy_user *now = conn->identity_kind == RB_IDENTITY_NKEY
+                                           ? rb_policy_user_by_nkey(policy, was->nkey)
+                                           : rb_policy_user_by_name(policy, was->name);
     *ret_user = now;
-    if (now == NULL || !same_text(before->accounts[was->account].name,
-                                  policy->accounts[now->account].name)) {
+    if (now == NULL ||
+        !same_text(before->accounts[was->account].name, policy->accounts[now->account].name)) {
         return GONE;
     }
     return same_text(was->pass, now->pass) && (now->types & conn->type) != 0 ? STANDS : CHANGED;
@@ -673,7 +670,7 @@ static enum standing stand(const struct rb_conn *conn, const struct rb_policy *b
             return find_again(conn, before, policy, ret_user);
         }
         return same_text(was->user, now->user) && same_text(was->pass, now->pass) ? STANDS
-                                                                                    : CHANGED;
+                                                                                  : CHANGED;
     case RB_IDENTITY_TOKEN:
         return same_text(was->token, now->token) ? STANDS : CHANGED;
     default:
@@ -685,7 +682,8 @@ static void remove_forbidden(struct rb_conn *conn)
 {
     enum { BATCH = 64 };
     for (bool more = conn->perms != NULL; more;) {
-        if (conn->core->mail_tight) { /* too many to withdraw at once: an ended connection does it by and by */
+        if (conn->core
+                ->mail_tight) { /* too many to withdraw at once: an ended connection does it by and by */
             rb_conn_want_end(conn, RB_CLOSE_AUTH, false);
             return;
         }
@@ -754,8 +752,7 @@ void rb_conn_rejudge(struct rb_conn *conn, const struct rb_policy *before)
         return;
     }
     struct rb_perms *perms;
-    const struct rb_permissions *source =
-        user != NULL ? user->permissions : NULL;
+    const struct rb_permissions *source = user != NULL ? user->permissions : NULL;
     if (find_perms(core, source, &perms) != RB_OK) {
         rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
         return;

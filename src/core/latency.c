@@ -30,7 +30,9 @@ static bool hex_odd(struct rb_slice text)
         return false;
     }
     uint8_t c = text.ptr[text.len - 1];
-    int digit = c >= '0' && c <= '9' ? c - '0' : ((c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1);
+    int digit = c >= '0' && c <= '9'
+                    ? c - '0'
+                    : ((c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1);
     return digit >= 0 && (digit & 1) == 1;
 }
 

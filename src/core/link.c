@@ -165,8 +165,7 @@ static void choose(struct rb_conn *conn)
 static void after_info(struct rb_conn *conn)
 {
     struct rb_link *link = conn->link;
-    if (conn->core->options.proxy_protocol && conn->type == RB_TYPE_STANDARD &&
-        !link->proxy_done) {
+    if (conn->core->options.proxy_protocol && conn->type == RB_TYPE_STANDARD && !link->proxy_done) {
         link->state = RB_LINK_PROXY;
         arm(conn, PROXY_TIMEOUT_NS);
     } else {
@@ -323,8 +322,7 @@ void rb_link_job(struct rb_core *core, struct rb_job *job)
     link->step = NULL;
     link->peer = step->peer;
     if (rb_conn_open(conn)) {
-        if (step->out_len > 0 &&
-            !rb_link_put_wire(conn, rb_slice_of(step->out, step->out_len))) {
+        if (step->out_len > 0 && !rb_link_put_wire(conn, rb_slice_of(step->out, step->out_len))) {
             rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
         }
         if (step->in_used < step->in_len) { /* what followed the handshake comes first again */
@@ -377,12 +375,12 @@ static void take_upgrade(struct rb_conn *conn, const struct rb_ws_accept *accept
     struct rb_link *link = conn->link;
     struct rb_core *core = conn->core;
     uint64_t message_max = 8 * (uint64_t)core->options.max_payload;
-    struct rb_ws_read_options options = {
-        .pool = &core->bufs,
-        .masked = !accept->no_masking,
-        .deflate = accept->deflate,
-        .message_max = message_max > WS_MESSAGE_MAX ? WS_MESSAGE_MAX : message_max
-    };
+    struct rb_ws_read_options options = { .pool = &core->bufs,
+                                          .masked = !accept->no_masking,
+                                          .deflate = accept->deflate,
+                                          .message_max = message_max > WS_MESSAGE_MAX
+                                                             ? WS_MESSAGE_MAX
+                                                             : message_max };
     struct rb_addr addr;
     char ip[RB_ADDR_TEXT_MAX];
     if (accept->forwarded.len > 0 && accept->forwarded.len < sizeof(ip)) {
@@ -408,8 +406,7 @@ static void step_upgrade(struct rb_conn *conn)
     struct rb_http_request request;
     size_t len = 0;
     struct rb_slice in = kept(link);
-    enum rb_http_result result =
-        in.len == 0 ? RB_HTTP_MORE : rb_http_parse(in, &request, &len);
+    enum rb_http_result result = in.len == 0 ? RB_HTTP_MORE : rb_http_parse(in, &request, &len);
     if (result == RB_HTTP_MORE) {
         return;
     }
@@ -545,8 +542,8 @@ static void take_ciphertext(struct rb_conn *conn, struct rb_slice in)
     while (rb_conn_open(conn)) {
         size_t len = 0;
         uint64_t before = link->wire_bytes;
-        enum rb_tls_result result = rb_tls_read(link->tls, &in, core->scratch, RB_CORE_SCRATCH,
-                                                &len, rb_link_sink, conn);
+        enum rb_tls_result result =
+            rb_tls_read(link->tls, &in, core->scratch, RB_CORE_SCRATCH, &len, rb_link_sink, conn);
         if (link->wire_bytes != before) {
             rb_conn_written(conn);
         }
@@ -573,7 +570,8 @@ void rb_link_receive(struct rb_conn *conn, struct rb_slice bytes)
     if (!rb_conn_open(conn)) {
         return;
     }
-    bool decrypted = link->secure && (link->state == RB_LINK_OPEN || link->state == RB_LINK_UPGRADE);
+    bool decrypted =
+        link->secure && (link->state == RB_LINK_OPEN || link->state == RB_LINK_UPGRADE);
     if (decrypted) {
         take_ciphertext(conn, bytes);
     } else if (link->state == RB_LINK_OPEN && link->ws) {

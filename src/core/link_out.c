@@ -245,7 +245,8 @@ static bool compress_output(struct rb_conn *conn, uint64_t bytes)
         return false;
     }
     bool put = true;
-    uint32_t frame_max = conn->link->browser && !conn->link->safari ? RB_WS_BROWSER_FRAME : UINT32_MAX;
+    uint32_t frame_max =
+        conn->link->browser && !conn->link->safari ? RB_WS_BROWSER_FRAME : UINT32_MAX;
     for (uint32_t at = 0; put && at < packed->len;) {
         uint32_t len = packed->len - at < frame_max ? packed->len - at : frame_max;
         put = put_frame_head(conn, at == 0, at + len == packed->len, at == 0, len) &&

@@ -346,8 +346,7 @@ void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
     if (op->kind != RB_OP_PONG) {
         conn->last_in_ns = conn->core->now_ns;
     }
-    if (rb_list_empty(&conn->account_link) && op->kind != RB_OP_CONNECT &&
-        !may_speak(conn)) {
+    if (rb_list_empty(&conn->account_link) && op->kind != RB_OP_CONNECT && !may_speak(conn)) {
         return;
     }
     switch (op->kind) {

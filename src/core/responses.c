@@ -100,8 +100,7 @@ bool rb_conn_use_response(struct rb_conn *conn, struct rb_slice subject)
     if (conn->responses == NULL) {
         return false;
     }
-    struct entry *entry =
-        rb_map_find(&conn->responses->map, rb_slice_hash(subject), subject);
+    struct entry *entry = rb_map_find(&conn->responses->map, rb_slice_hash(subject), subject);
     if (entry == NULL) {
         return false;
     }

@@ -43,8 +43,7 @@ enum rb_err rb_account_ids_assign(struct rb_account_ids *ids, struct rb_account_
                                   const struct rb_policy *policy)
 {
     /* Written here once, before anybody else reads it (policy.h, invariant 3). */
-    struct rb_policy_account *accounts =
-        (struct rb_policy_account *)(uintptr_t)policy->accounts;
+    struct rb_policy_account *accounts = (struct rb_policy_account *)(uintptr_t)policy->accounts;
     for (uint32_t i = 0; i < policy->account_count; i++) {
         accounts[i].id = UINT32_MAX;
     }

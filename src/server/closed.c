@@ -47,8 +47,8 @@ static size_t subs_bytes(const struct rb_conn *conn, uint32_t *ret_count)
     uint32_t at = 0, count = 0;
     for (const struct rb_sub *sub;
          count < SUBS_KEPT_MAX && (sub = rb_map_next(&conn->subs, &at)) != NULL; count++) {
-        bytes += sizeof(struct rb_sub_snapshot) + sub->sid_len +
-                 rb_sublist_subject(&sub->ref).len + rb_sublist_queue(&sub->ref).len;
+        bytes += sizeof(struct rb_sub_snapshot) + sub->sid_len + rb_sublist_subject(&sub->ref).len +
+                 rb_sublist_queue(&sub->ref).len;
     }
     *ret_count = count;
     return bytes;
@@ -97,9 +97,9 @@ void rb_closed_add(struct rb_closed *closed, const struct rb_conn *conn)
     entry->conn.reason = rb_close_reason_text((enum rb_close_reason)conn->end_reason);
     entry->conn.stop_wall_ns = conn->core->env->wall_ns(conn->core->env->ctx);
     entry->conn.pending_bytes = 0;
-    struct rb_slice *texts[] = { &entry->conn.name,         &entry->conn.lang,
-                                 &entry->conn.version,      &entry->conn.account_name,
-                                 &entry->conn.user,         &entry->conn.proxy_key };
+    struct rb_slice *texts[] = { &entry->conn.name,    &entry->conn.lang,
+                                 &entry->conn.version, &entry->conn.account_name,
+                                 &entry->conn.user,    &entry->conn.proxy_key };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         *texts[i] = move(&out, *texts[i]);
     }

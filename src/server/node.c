@@ -161,8 +161,8 @@ static enum rb_err listen_at(struct node_shard *s, const char *host, int32_t por
         struct rb_node *node = s->node;
         const char *shown = host[0] == '\0' ? "0.0.0.0" : host;
         (void)snprintf(node->listen_error, sizeof(node->listen_error),
-                       "Error listening on port: %s:%d, \"listen tcp %s:%d: bind: %s\"", shown, port,
-                       shown, port,
+                       "Error listening on port: %s:%d, \"listen tcp %s:%d: bind: %s\"", shown,
+                       port, shown, port,
                        err == RB_ERR_IN_USE ? "address already in use" : rb_err_text(err));
     }
     return err;

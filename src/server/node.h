@@ -18,7 +18,8 @@ struct rb_task;
 struct rb_node_options {
     const struct rb_config *config; /* sealed; copied */
     const struct rb_log *log;       /* copied */
-    struct rb_auth_hook *hook;      /* an embedding program's decision about clients; NULL: none. Lives longer than the node */
+    struct rb_auth_hook *
+        hook; /* an embedding program's decision about clients; NULL: none. Lives longer than the node */
 };
 
 /**

@@ -23,7 +23,8 @@
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
 #define QUEUES_MAX 256
-#define ATTACH_BYTES 16384 /* payloads from here on change their owner instead of being copied twice */
+#define ATTACH_BYTES                                                                               \
+    16384 /* payloads from here on change their owner instead of being copied twice */
 
 enum { MAIL_MSG = 1, MAIL_INTEREST = 2 };
 
@@ -34,7 +35,8 @@ struct mail_head {
     uint16_t queue_count;
     uint32_t subject_len, reply_len, header_len, payload_len;
     uint32_t account; /* id */
-    uint32_t weight;  /* of interest; of a message: 1 when the payload is the block's next attached one */
+    uint32_t
+        weight; /* of interest; of a message: 1 when the payload is the block's next attached one */
     uint16_t sender_len, import_count;
     uint32_t pad;
     uint64_t silent_cid, published_ns;

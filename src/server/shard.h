@@ -26,7 +26,7 @@ struct rb_node_shared {
     struct rb_log *log;
     struct rb_mail *mail;
     struct rb_work *work;
-    struct rb_auth_hook *auth_hook; /* NULL: none */
+    struct rb_auth_hook *auth_hook;    /* NULL: none */
     struct rb_core_settings *settings; /* at start */
     struct rb_account_table *accounts;
     uint32_t shard_count;
@@ -34,7 +34,7 @@ struct rb_node_shared {
     char server_name[256];
     char info_host[256];
     uint64_t start_wall_ns;
-    uint32_t info_port;    /* told to clients instead of the bound one; 0: the bound one */
+    uint32_t info_port;             /* told to clients instead of the bound one; 0: the bound one */
     _Atomic uint32_t port, ws_port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */

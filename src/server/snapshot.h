@@ -49,7 +49,7 @@ struct rb_conn_snapshot {
     struct rb_cert_snapshot {
         struct rb_slice subject;
         char spki_sha256[65], cert_sha256[65];
-    } *certs;
+    } * certs;
     uint32_t cert_count;
     struct rb_slice proxy_key;
     struct rb_sub_snapshot *subs; /* only when asked for */
@@ -69,13 +69,13 @@ enum { RB_CONNS_OPEN = 1, RB_CONNS_CLOSED = 2 };
 
 /** What is asked of each shard; which parts are wanted. */
 struct rb_snapshot_request {
-    uint32_t conns;      /* RB_CONNS_*; 0: no connections */
-    bool conn_subs;      /* their subscriptions too */
+    uint32_t conns; /* RB_CONNS_*; 0: no connections */
+    bool conn_subs; /* their subscriptions too */
     bool conn_certs;
-    uint64_t cid;        /* only this one; 0: all */
+    uint64_t cid;         /* only this one; 0: all */
     int64_t conn_account; /* id; -1: all */
     bool accounts;
-    bool subs;           /* every subscription of `sub_account` (-1: of all) */
+    bool subs; /* every subscription of `sub_account` (-1: of all) */
     int64_t sub_account;
 };
 
