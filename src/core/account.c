@@ -186,14 +186,12 @@ static size_t intersect(struct rb_slice a, struct rb_slice b, uint8_t *out, size
     return writer.ok ? rb_writer_len(&writer) : 0;
 }
 
+/* It has no sid of its own: what it takes is delivered to the subscription it stands for. */
 static struct rb_shadow *make_shadow(struct rb_core *core, struct rb_sub *sub)
 {
-    size_t bytes = sizeof(struct rb_shadow) + sub->sid_len;
-    struct rb_shadow *shadow = rb_alloc(core->budget, bytes);
+    struct rb_shadow *shadow = rb_alloc(core->budget, sizeof(*shadow));
     if (shadow != NULL) {
-        shadow->sub =
-            (struct rb_sub){ .conn = sub->conn, .sid_len = sub->sid_len, .flags = RB_SUB_SHADOW };
-        memcpy(shadow->sub.sid, sub->sid, sub->sid_len);
+        shadow->sub = (struct rb_sub){ .conn = sub->conn, .flags = RB_SUB_SHADOW };
         shadow->of = sub;
     }
     return shadow;
@@ -201,7 +199,7 @@ static struct rb_shadow *make_shadow(struct rb_core *core, struct rb_sub *sub)
 
 static void free_shadow(struct rb_core *core, struct rb_shadow *shadow)
 {
-    rb_free(core->budget, shadow, sizeof(*shadow) + shadow->sub.sid_len);
+    rb_free(core->budget, shadow, sizeof(*shadow));
 }
 
 static struct rb_shadow *first_shadow(struct rb_account *account, struct rb_sub *sub)

@@ -106,6 +106,7 @@ static bool join_account(struct rb_conn *conn, struct rb_account *account)
     if (conn->account == account && !rb_list_empty(&conn->account_link)) {
         return true;
     }
+    rb_assert(conn->subs.count == 0 || conn->account == account);
     leave_account(conn);
     int64_t limit = policy == NULL ? -1 : policy->limits.connections;
     int64_t count = atomic_fetch_add_explicit(&account->shared->conns, 1, memory_order_relaxed) + 1;
@@ -210,6 +211,7 @@ static bool set_identity(struct rb_conn *conn, const struct rb_verdict *verdict)
         return false;
     }
     drop_identity(conn);
+    rb_conn_drop_responses(conn);
     if (name != NULL) {
         memcpy(name, verdict->name.ptr, verdict->name.len);
         conn->identity = rb_slice_of(name, verdict->name.len);
@@ -590,9 +592,16 @@ static void take_document(struct rb_conn *conn, struct rb_slice json)
     rb_connect_doc_free(doc);
 }
 
+/* Subscriptions of another CONNECT, or of no_auth_user before any, belong to an account that may not be the next one. */
+static bool starts_anew(const struct rb_conn *conn)
+{
+    return conn->connected || rb_policy_auth_required(conn->core->settings->policy,
+                                                      conn->type == RB_TYPE_WEBSOCKET);
+}
+
 void rb_conn_connect(struct rb_conn *conn, struct rb_slice json)
 {
-    if (conn->connected && !rb_conn_drop_subs(conn)) { /* goes on when there is room for the rest */
+    if (starts_anew(conn) && !rb_conn_drop_subs(conn)) { /* goes on when there is room for the rest */
         conn->again = rb_buf_acquire(&conn->core->bufs, (uint32_t)json.len);
         if (conn->again == NULL) {
             rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
