@@ -83,7 +83,26 @@ struct rb_account *rb_account_get(struct rb_core *core, uint32_t id)
     rb_list_init(&account->conns);
     rb_map_init(&account->shadows, core->budget, 0, shadow_equal, shadow_hash);
     core->accounts[id] = account;
+    account->next_part = atomic_load_explicit(&shared->parts, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&shared->parts, &account->next_part, account,
+                                                  memory_order_release, memory_order_relaxed)) {
+    }
     return account;
+}
+
+void rb_account_sum(const struct rb_account_shared *shared, struct rb_account_sum *ret_sum)
+{
+    *ret_sum = (struct rb_account_sum){ 0 };
+    for (const struct rb_account *part = atomic_load_explicit(&shared->parts, memory_order_acquire);
+         part != NULL; part = part->next_part) {
+        ret_sum->conns_total += rb_counter_get(&part->conns_total);
+        ret_sum->subs += rb_counter_get(&part->sub_count);
+        ret_sum->in_msgs += rb_counter_get(&part->in_msgs);
+        ret_sum->in_bytes += rb_counter_get(&part->in_bytes);
+        ret_sum->out_msgs += rb_counter_get(&part->out_msgs);
+        ret_sum->out_bytes += rb_counter_get(&part->out_bytes);
+        ret_sum->slow_consumers += rb_counter_get(&part->slow_consumers);
+    }
 }
 
 struct rb_account *rb_account_find(struct rb_core *core, struct rb_slice name)
@@ -324,13 +343,19 @@ void rb_account_unsubscribe(struct rb_account *account, struct rb_sub *sub)
     rb_counter_sub(&account->sub_count, 1);
 }
 
+/* What every shard has counts once per node. */
+static bool counts(const struct rb_account *account, const struct rb_special *special)
+{
+    return !special->local || account->core->options.shard_index == 0;
+}
+
 enum rb_err rb_account_listen(struct rb_account *account, struct rb_slice subject,
                               struct rb_special *special)
 {
     special->sub = (struct rb_sub){ .flags = RB_SUB_SPECIAL };
     enum rb_err err =
         add_ref(account, subject, special->local ? RB_LOCAL_QUEUE : RB_S(""), &special->sub.ref);
-    if (err == RB_OK) {
+    if (err == RB_OK && counts(account, special)) {
         rb_counter_add(&account->sub_count, 1);
     }
     return err;
@@ -339,7 +364,9 @@ enum rb_err rb_account_listen(struct rb_account *account, struct rb_slice subjec
 void rb_account_unlisten(struct rb_account *account, struct rb_special *special)
 {
     remove_ref(account, &special->sub.ref);
-    rb_counter_sub(&account->sub_count, 1);
+    if (counts(account, special)) {
+        rb_counter_sub(&account->sub_count, 1);
+    }
 }
 
 void rb_account_remote(struct rb_core *core, uint32_t id, struct rb_slice subject,
@@ -648,6 +675,8 @@ void rb_accounts_deinit(struct rb_core *core)
             continue;
         }
         rb_assert(rb_list_empty(&account->conns));
+        atomic_store(&account->shared->parts,
+                     NULL); /* nobody looks any more: all shards have stopped */
         drop_imports(account);
         if (account->sublist != NULL) {
             rb_sublist_destroy(account->sublist);

@@ -49,6 +49,7 @@ struct rb_account {
         *responses; /* "_R_.<shard>.>", when a service of this account was called from here */
     struct rb_map shadows; /* of this account's subscriptions, by their address */
     struct rb_account_shared *shared;
+    struct rb_account *next_part; /* the same account on another shard; set before it is seen */
     /* Single writer; any thread may read. */
     struct rb_counter conn_count, conns_total, sub_count, in_msgs, in_bytes, out_msgs, out_bytes,
         slow_consumers;
@@ -56,6 +57,12 @@ struct rb_account {
 
 /** The account with that id on this shard, made when needed. NULL: memory refused, or the id is unknown to the node. */
 struct rb_account *rb_account_get(struct rb_core *core, uint32_t id);
+/** Sums of the counters that an account's parts on all shards keep. */
+struct rb_account_sum {
+    uint64_t conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers;
+};
+/** Thread: any shard's, while no shard has ended. */
+void rb_account_sum(const struct rb_account_shared *shared, struct rb_account_sum *ret_sum);
 /** By name; NULL: not on this shard. */
 struct rb_account *rb_account_find(struct rb_core *core, struct rb_slice name);
 /** Of an index in the core's policy. NULL: memory refused. */

@@ -609,6 +609,7 @@ static void begin_end(struct rb_conn *conn)
     rb_parser_deinit(&conn->parser);
     drop_held(conn);
     rb_list_remove(&conn->stalled_link);
+    rb_conn_uncount(conn);
     if (conn->up && core->hooks.conn_down != NULL) {
         core->hooks.conn_down(core->hooks.ctx, conn);
     }
@@ -839,6 +840,19 @@ void rb_conn_lame_duck(struct rb_conn *conn)
     if (rb_conn_open(conn) && conn->async_info && conn->info_sent) {
         rb_conn_send_info(conn, false);
     }
+}
+
+bool rb_conn_tell_leave(struct rb_conn *conn)
+{
+    struct rb_core *core = conn->core;
+    if (!rb_conn_open(conn) || !conn->async_info || !conn->info_sent) {
+        return false;
+    }
+    bool was = core->lame_duck;
+    core->lame_duck = true; /* for this INFO */
+    rb_conn_send_info(conn, false);
+    core->lame_duck = was;
+    return true;
 }
 
 void rb_conn_effects(struct rb_core *core)

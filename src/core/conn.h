@@ -72,17 +72,18 @@ struct rb_conn {
     uint8_t type;          /* RB_TYPE_STANDARD, _WEBSOCKET, _IN_PROCESS */
     uint8_t identity_kind; /* enum rb_identity_kind */
     bool verbose, pedantic, echo, headers, no_responders;
-    bool connected;     /* a CONNECT was accepted */
-    bool up;            /* bound to its account, announced by conn_up */
-    bool info_sent;     /* the INFO after the first PONG */
-    bool async_info;    /* protocol >= 1 */
-    bool sending;       /* one send is in flight */
-    bool credit;        /* the transport may receive for us */
-    bool failed;        /* the transport said so */
-    bool drop_output;   /* ending without a last word */
-    bool closed;        /* CLOSED came; only the subscriptions are still to be withdrawn */
-    bool counted;       /* in the node's number of connections */
-    bool proxied;       /* `peer` came from a PROXY or X-Forwarded-For header */
+    bool connected;   /* a CONNECT was accepted */
+    bool up;          /* bound to its account, announced by conn_up */
+    bool info_sent;   /* the INFO after the first PONG */
+    bool async_info;  /* protocol >= 1 */
+    bool sending;     /* one send is in flight */
+    bool credit;      /* the transport may receive for us */
+    bool failed;      /* the transport said so */
+    bool drop_output; /* ending without a last word */
+    bool closed;      /* CLOSED came; only the subscriptions are still to be withdrawn */
+    bool counted;     /* in the node's number of connections */
+    bool account_counted; /* in the account's */
+    bool proxied;     /* `peer` came from a PROXY or X-Forwarded-For header */
     bool no_subs;       /* the account allows none */
     bool rtt_estimated; /* no PING measured it yet */
     int8_t protocol;    /* of CONNECT; -1: neither 0 nor 1 */
@@ -134,6 +135,8 @@ void rb_conn_stall(struct rb_conn *conn);
 void rb_conn_continue(struct rb_conn *conn);
 /** Lame duck: tells clients to go elsewhere (INFO with ldm). */
 void rb_conn_lame_duck(struct rb_conn *conn);
+/** The same to one client while the server goes on. False: it does not know such INFO, or is not ready for it. */
+bool rb_conn_tell_leave(struct rb_conn *conn);
 /** Queues INFO; `connect_info` marks the one after the first PONG. */
 void rb_conn_send_info(struct rb_conn *conn, bool connect_info);
 /** Queues "-ERR 'text'". */

@@ -70,6 +70,7 @@ enum { RB_TIMER_CONN = 1, RB_TIMER_WRITE, RB_TIMER_RESPONSE, RB_TIMER_HOOK };
 /** Of an account, shared by the node's shards. */
 struct rb_account_shared {
     _Atomic int64_t conns, subs, leafnodes;
+    _Atomic(struct rb_account *) parts; /* of the shards; grows only, until the node ends (rb_account_sum) */
 };
 #define RB_ACCOUNTS_MAX 65536 /* ids; beyond it a configuration is refused */
 #define RB_ACCOUNT_BLOCK 256

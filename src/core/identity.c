@@ -96,8 +96,16 @@ static void leave_account(struct rb_conn *conn)
         return;
     }
     rb_list_remove(&conn->account_link);
-    rb_counter_sub(&conn->account->conn_count, 1);
-    atomic_fetch_sub_explicit(&conn->account->shared->conns, 1, memory_order_relaxed);
+    rb_conn_uncount(conn);
+}
+
+void rb_conn_uncount(struct rb_conn *conn)
+{
+    if (conn->account_counted) {
+        conn->account_counted = false;
+        rb_counter_sub(&conn->account->conn_count, 1);
+        atomic_fetch_sub_explicit(&conn->account->shared->conns, 1, memory_order_relaxed);
+    }
 }
 
 static bool join_account(struct rb_conn *conn, struct rb_account *account)
@@ -120,6 +128,7 @@ static bool join_account(struct rb_conn *conn, struct rb_account *account)
     conn->account = account;
     memset(&conn->hint, 0, sizeof(conn->hint));
     rb_list_append(&account->conns, &conn->account_link);
+    conn->account_counted = true;
     rb_counter_add(&account->conn_count, 1);
     rb_counter_add(&account->conns_total, 1);
     return true;
@@ -420,11 +429,6 @@ static void finish_connect(struct rb_conn *conn)
     conn->connected = true;
     take_limits(conn);
     conn->state = RB_CONN_READY;
-    if (conn->rtt_ns == 0) { /* until a PING tells better */
-        uint64_t wall_ns = core->env->wall_ns(core->env->ctx);
-        conn->rtt_ns = wall_ns > conn->start_wall_ns ? wall_ns - conn->start_wall_ns : 1;
-        conn->rtt_estimated = true;
-    }
     announce(conn);
     uint64_t first = FIRST_PING_NS + rb_env_below(core->env, FIRST_PING_NS / 5);
     if (core->options.ping_interval_ns < first) {
@@ -485,6 +489,22 @@ static struct rb_slice first_of(struct rb_slice given, struct rb_slice cookie)
     return given.len > 0 ? given : cookie;
 }
 
+/* Whom a connection says it is, for the advisories about one that is refused. Without memory it stays unsaid. */
+static void keep_offer(struct rb_conn *conn, const struct rb_auth_request *request)
+{
+    struct rb_core *core = conn->core;
+    struct rb_slice name = request->nkey.len > 0   ? request->nkey
+                           : request->user.len > 0 ? request->user
+                           : request->token.len > 0 ? RB_S("[REDACTED]")
+                                                    : RB_S("");
+    uint8_t *copy = name.len == 0 || conn->connected ? NULL : rb_alloc(core->budget, name.len);
+    if (copy != NULL) {
+        memcpy(copy, name.ptr, name.len);
+        rb_free(core->budget, (void *)(uintptr_t)conn->identity.ptr, conn->identity.len);
+        conn->identity = rb_slice_of(copy, name.len);
+    }
+}
+
 static void judge(struct rb_conn *conn, const struct rb_connect *connect)
 {
     struct rb_core *core = conn->core;
@@ -526,6 +546,7 @@ static void judge(struct rb_conn *conn, const struct rb_connect *connect)
                                        .hook = core->auth_hook,
                                        .home = core->options.shard_index };
     conn->auth_policy = policy;
+    keep_offer(conn, &request);
     struct rb_verdict verdict = rb_auth_begin(&context, &request, conn, &conn->auth_wait);
     if (verdict.kind != RB_VERDICT_LATER) {
         conn->auth_wait = NULL;
@@ -556,6 +577,17 @@ static void trace_connect(struct rb_conn *conn, const struct rb_connect *connect
     }
 }
 
+/* From INFO to CONNECT, until a PING tells better; also of a connection that is then refused. */
+static void estimate_rtt(struct rb_conn *conn)
+{
+    const struct rb_env *env = conn->core->env;
+    if (conn->rtt_ns == 0) {
+        uint64_t wall_ns = env->wall_ns(env->ctx);
+        conn->rtt_ns = wall_ns > conn->start_wall_ns ? wall_ns - conn->start_wall_ns : 1;
+        conn->rtt_estimated = true;
+    }
+}
+
 static void take_document(struct rb_conn *conn, struct rb_slice json)
 {
     struct rb_connect connect;
@@ -579,6 +611,7 @@ static void take_document(struct rb_conn *conn, struct rb_slice json)
     conn->no_responders = connect.no_responders;
     conn->protocol = connect.protocol == 0 || connect.protocol == 1 ? (int8_t)connect.protocol : -1;
     trace_connect(conn, &connect);
+    estimate_rtt(conn);
     if (!conn->connected || connect.name.len + connect.lang.len + connect.version.len > 0) {
         keep_about(conn, &connect);
     }

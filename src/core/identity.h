@@ -14,6 +14,8 @@ void rb_conn_verdict(struct rb_core *core, struct rb_job *job);
 bool rb_conn_bind_nobody(struct rb_conn *conn);
 /** Something else than CONNECT came first: no_auth_user, if there is one. False: refused. */
 bool rb_conn_bind_anonymous(struct rb_conn *conn);
+/** It counts no more among its account's connections; it stays a member while it has subscriptions. */
+void rb_conn_uncount(struct rb_conn *conn);
 /** Gives back everything an identity holds. */
 void rb_conn_unbind(struct rb_conn *conn);
 /** Forgets compiled permissions that no connection uses. */

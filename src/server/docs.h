@@ -107,6 +107,9 @@ bool rb_doc_subsz(const struct rb_monitor_view *view, const struct rb_doc_option
                   struct rb_json_out *json, struct rb_doc_error *error);
 bool rb_doc_accountz(const struct rb_monitor_view *view, const struct rb_doc_options *options,
                      struct rb_json_out *json, struct rb_doc_error *error);
+/** Only the account's own object, as system requests have it. */
+bool rb_doc_account_info(const struct rb_monitor_view *view, const char *name,
+                         struct rb_json_out *json, struct rb_doc_error *error);
 bool rb_doc_accstatz(const struct rb_monitor_view *view, const struct rb_doc_options *options,
                      struct rb_json_out *json, struct rb_doc_error *error);
 bool rb_doc_jsz(const struct rb_monitor_view *view, const struct rb_doc_options *options,

@@ -235,15 +235,14 @@ static void set_mappings(const struct rb_policy_account *account, struct rb_json
     free(list);
 }
 
-static void set_detail(const struct rb_monitor_view *view, const struct rb_policy_account *account,
-                       struct rb_json_out *json)
+static void write_detail(const struct rb_monitor_view *view,
+                         const struct rb_policy_account *account, struct rb_json_out *json)
 {
     const struct rb_policy *policy = view->config->policy;
     struct rb_account_snapshot sum;
     (void)rb_doc_account_sum(view->snapshot, account->id, &sum);
     bool is_system =
         policy->system_account >= 0 && account == &policy->accounts[policy->system_account];
-    rb_json_out_key(json, "account_detail");
     rb_json_out_object(json);
     rb_json_out_set_string(json, "account_name", account->name);
     rb_json_out_set_time(json, "update_time", view->config_load_wall_ns, false);
@@ -279,6 +278,18 @@ static void set_detail(const struct rb_monitor_view *view, const struct rb_polic
     rb_json_out_object_end(json);
 }
 
+bool rb_doc_account_info(const struct rb_monitor_view *view, const char *name,
+                         struct rb_json_out *json, struct rb_doc_error *error)
+{
+    const struct rb_policy *policy = view->config->policy;
+    int32_t index = rb_policy_account_by_name(policy, rb_slice_text(name));
+    if (index < 0) {
+        return rb_doc_fail(error, 400, "Account %s does not exist", name);
+    }
+    write_detail(view, &policy->accounts[index], json);
+    return true;
+}
+
 bool rb_doc_accountz(const struct rb_monitor_view *view, const struct rb_doc_options *options,
                      struct rb_json_out *json, struct rb_doc_error *error)
 {
@@ -297,7 +308,8 @@ bool rb_doc_accountz(const struct rb_monitor_view *view, const struct rb_doc_opt
                                policy->accounts[policy->system_account].name);
     }
     if (index >= 0) {
-        set_detail(view, &policy->accounts[index], json);
+        rb_json_out_key(json, "account_detail");
+        write_detail(view, &policy->accounts[index], json);
     } else {
         rb_json_out_key(json, "accounts");
         rb_json_out_array(json);

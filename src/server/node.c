@@ -21,6 +21,9 @@
 #include "auth/nkey.h"
 #include "ringbus/ring.h"
 #include "server/account_ids.h"
+#include "server/events.h"
+#include "server/monitor.h"
+#include "server/services.h"
 #include "server/settings.h"
 #include "server/shard.h"
 #include "server/snapshot.h"
@@ -29,6 +32,7 @@
 #define RING_ENTRIES 4096
 #define STOP_POLL_NS 5000000
 #define WORK_THREADS_MAX 4
+#define ANNOUNCE_NS INT64_C(1000000000)
 
 struct node_shard {
     struct rb_node *node;
@@ -64,6 +68,8 @@ struct rb_node {
     bool listened;     /* shard 0 has tried to */
     char listen_error[RB_NODE_ERROR_MAX];
     _Atomic uint32_t stopped_count;
+    struct rb_node_hooks hooks;
+    struct rb_services *services;
 };
 
 /* The thread of a shard */
@@ -328,6 +334,8 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
     shared->accounts = &node->accounts;
     shared->auth_hook = options->hook;
     shared->start_wall_ns = env.wall_ns(env.ctx);
+    shared->core_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    shared->process_usage = rb_process_usage_read;
     set_info_host(node);
     enum rb_err err = make_id(node);
     if (err == RB_OK) {
@@ -365,6 +373,7 @@ static void free_node(struct rb_node *node)
             (void)pthread_join(node->shards[i].thread, NULL);
         }
     }
+    rb_services_destroy(node->services);
     rb_work_destroy(node->work);
     if (node->have_mail) {
         rb_mail_deinit(&node->mail);
@@ -400,6 +409,10 @@ static enum rb_err make_node(const struct rb_node_options *options, struct rb_no
     if (err == RB_OK) {
         node->shards = calloc(count, sizeof(*node->shards));
         err = node->shards == NULL ? RB_ERR_MEMORY : RB_OK;
+    }
+    if (err == RB_OK) {
+        err = rb_services_create(node, &node->services);
+        node->shared.services = node->services;
     }
     if (err != RB_OK) {
         free_node(node);
@@ -492,8 +505,39 @@ enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node 
     return RB_OK;
 }
 
+/* Three questions: the first publishes, the second is answered when shard 0 has sent its mail, the others when they
+ * have taken it. */
+static void announce_here(void *shard, void *arg)
+{
+    rb_events_announce(rb_shard_events(shard), *(const enum rb_node_event *)arg);
+}
+
+static void nothing(void *shard, void *arg)
+{
+    (void)shard;
+    (void)arg;
+}
+
+void rb_node_announce(struct rb_node *node, enum rb_node_event event)
+{
+    enum rb_node_event *arg = malloc(sizeof(*arg));
+    if (arg == NULL) {
+        return;
+    }
+    *arg = event;
+    enum rb_err err = rb_node_ask(node, 0, announce_here, arg, free, ANNOUNCE_NS);
+    if (err != RB_ERR_TIMEOUT) {
+        free(arg);
+    }
+    for (uint32_t i = 0; i < node->shared.shard_count && err == RB_OK; i++) {
+        err = rb_node_ask(node, i, nothing, NULL, NULL, ANNOUNCE_NS);
+    }
+}
+
 void rb_node_stop(struct rb_node *node)
 {
+    rb_services_stop(node->services);
+    rb_node_announce(node, RB_NODE_SHUTDOWN);
     atomic_store(&node->shared.stopping, 1);
     wake_all(node);
     free_node(node);
@@ -590,6 +634,21 @@ enum rb_err rb_node_ask(struct rb_node *node, uint32_t index, rb_ask ask, void *
 const struct rb_addr *rb_node_ws_addr(const struct rb_node *node)
 {
     return &node->ws_bound;
+}
+
+struct rb_node_hooks *rb_node_hooks(struct rb_node *node)
+{
+    return &node->hooks;
+}
+
+struct rb_node_shared *rb_node_shared(struct rb_node *node)
+{
+    return &node->shared;
+}
+
+const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t index)
+{
+    return rb_shard_stats(node->shards[index].shard);
 }
 
 const struct rb_config *rb_node_config(const struct rb_node *node)

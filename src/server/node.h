@@ -9,7 +9,9 @@
 #include "ringbus/transport.h"
 #include "server/config.h"
 
+struct rb_core_stats;
 struct rb_node;
+struct rb_node_shared;
 struct rb_auth_hook;
 struct rb_task;
 
@@ -33,6 +35,19 @@ RB_MUST_CHECK enum rb_err rb_node_start(const struct rb_node_options *options,
 bool rb_node_post(struct rb_node *node, uint32_t shard, struct rb_task *task);
 /** What the WebSocket listener is bound to; port 0: none. */
 const struct rb_addr *rb_node_ws_addr(const struct rb_node *node);
+/** What other parts do for a node's services; NULL: not there. */
+struct rb_node_hooks {
+    /** Reads the configuration again. On failure `error` says why. Thread: the services'. */
+    enum rb_err (*reload)(void *ctx, char error[RB_CONFIG_ERROR_MAX]);
+    void *ctx;
+};
+/** Set before clients come, by who assembles the program. */
+struct rb_node_hooks *rb_node_hooks(struct rb_node *node);
+struct rb_node_shared *rb_node_shared(struct rb_node *node);
+const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t index);
+/** Tells the system account of `event`; returns when every shard has delivered it. Thread: any but a shard's. */
+enum rb_node_event { RB_NODE_SHUTDOWN, RB_NODE_LAME_DUCK };
+void rb_node_announce(struct rb_node *node, enum rb_node_event event);
 const struct rb_config *rb_node_config(const struct rb_node *node);
 struct rb_log *rb_node_log(struct rb_node *node);
 /** What the client listener is bound to. */

@@ -125,7 +125,7 @@ static void set_info(struct rb_core_settings *settings, const struct rb_config *
         .server_id = keep_text(arena, shared->server_id),
         .server_name = keep_text(arena, shared->server_name),
         .version = RB_S(RB_NATS_VERSION),
-        .runtime = RB_S("c17"),
+        .runtime = RB_S(RB_RUNTIME),
         .host = keep_text(arena, shared->info_host),
         .ringbus_version = RB_S(RB_VERSION),
         .headers = options->headers,

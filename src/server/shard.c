@@ -19,6 +19,7 @@
 #include "core/deliver.h"
 #include "ringbus/check.h"
 #include "server/closed.h"
+#include "server/events.h"
 #include "server/settings.h"
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
@@ -54,6 +55,7 @@ struct rb_shard {
     struct rb_task *task_head, *task_tail;
     bool tasks_closed;
     struct rb_closed closed;
+    struct rb_events *events;
     _Atomic bool tasks_wait;
 };
 
@@ -436,7 +438,40 @@ static void conn_ended(void *ctx, struct rb_conn *conn)
     struct rb_shard *shard = ctx;
     if (!shard->stopping) {
         rb_closed_add(&shard->closed, conn);
+        rb_events_conn_ended(shard->events, conn);
     }
+}
+
+static void conn_up(void *ctx, struct rb_conn *conn)
+{
+    struct rb_shard *shard = ctx;
+    rb_events_conn_up(shard->events, conn);
+}
+
+static void conn_down(void *ctx, struct rb_conn *conn)
+{
+    struct rb_shard *shard = ctx;
+    if (!shard->stopping) {
+        rb_events_conn_down(shard->events, conn);
+    }
+}
+
+static void auth_failed(void *ctx, struct rb_conn *conn)
+{
+    struct rb_shard *shard = ctx;
+    rb_events_auth_failed(shard->events, conn);
+}
+
+static void account_up(void *ctx, struct rb_account *account)
+{
+    struct rb_shard *shard = ctx;
+    rb_events_account_up(shard->events, account);
+}
+
+static void hook_timer(void *ctx, struct rb_timer *timer)
+{
+    struct rb_shard *shard = ctx;
+    rb_events_timer(shard->events, timer);
 }
 
 enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_shard **ret_shard)
@@ -456,7 +491,13 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     core->work = options->shared->work;
     rb_closed_init(&shard->closed, options->budget,
                    options->shared->config->max_closed_clients / shard->count);
-    core->hooks = (struct rb_core_hooks){ .conn_ended = conn_ended, .ctx = shard };
+    core->hooks = (struct rb_core_hooks){ .conn_up = conn_up,
+                                          .conn_down = conn_down,
+                                          .auth_failed = auth_failed,
+                                          .account_up = account_up,
+                                          .conn_ended = conn_ended,
+                                          .timer = hook_timer,
+                                          .ctx = shard };
     core->auth_hook = options->shared->auth_hook;
     core->account_table = options->shared->accounts;
     core->tls_rate = &options->shared->tls_rate;
@@ -469,13 +510,26 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     core->budget = options->budget;
     core->next_cid = &options->shared->next_cid;
     core->conn_count = &options->shared->conn_count;
-    enum rb_err err = rb_core_init(core);
+    enum rb_err err = rb_events_create(shard, options->shared, &shard->events);
     if (err != RB_OK) {
-        rb_core_deinit(core);
+        rb_core_settings_release(core->settings);
         (void)pthread_mutex_destroy(&shard->task_lock);
         free(shard);
         return err;
     }
+    err = rb_core_init(core);
+    if (err == RB_OK) {
+        err = rb_events_start(shard->events);
+    }
+    if (err != RB_OK) {
+        rb_core_deinit(core);
+        rb_events_destroy(shard->events);
+        (void)pthread_mutex_destroy(&shard->task_lock);
+        free(shard);
+        return err;
+    }
+    atomic_store(&options->shared->stats[shard->index], &core->stats);
+    publish_mail(shard); /* what the server itself listens to is known before a client comes */
     *ret_shard = shard;
     return RB_OK;
 }
@@ -488,7 +542,9 @@ void rb_shard_destroy(struct rb_shard *shard)
     (void)run_tasks(shard);
     (void)take_jobs(shard);
     rb_closed_deinit(&shard->closed);
+    atomic_store(&shard->options.shared->stats[shard->index], NULL);
     rb_core_deinit(&shard->core);
+    rb_events_destroy(shard->events);
     (void)pthread_mutex_destroy(&shard->task_lock);
     free(shard);
 }
@@ -550,6 +606,11 @@ struct rb_core *rb_shard_core(struct rb_shard *shard)
 const struct rb_closed *rb_shard_closed(const struct rb_shard *shard)
 {
     return &shard->closed;
+}
+
+struct rb_events *rb_shard_events(struct rb_shard *shard)
+{
+    return shard->events;
 }
 
 uint32_t rb_shard_index(const struct rb_shard *shard)

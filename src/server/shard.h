@@ -15,9 +15,13 @@
 
 /** The version of nats-server that clients are told, because they switch features on by it. */
 #define RB_NATS_VERSION "2.15.1"
+#define RB_RUNTIME "c17" /* "go" of INFO and /varz */
 
 struct rb_auth_hook;
 struct rb_closed;
+struct rb_events;
+struct rb_process_usage;
+struct rb_services;
 struct rb_shard;
 
 /** What all shards of a node read, and the few numbers they share. Written before the shards start. */
@@ -39,6 +43,12 @@ struct rb_node_shared {
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */
     _Atomic uint64_t tls_rate;
+    _Atomic uint64_t event_seq; /* of events and answers of the system account */
+    _Atomic(const struct rb_core_stats *) stats[RB_SHARDS_MAX];
+    struct rb_services *services; /* NULL (simulator): what needs the whole node is refused */
+    /* NULL: not measured. Thread: shard 0. */
+    void (*process_usage)(struct rb_process_usage *usage, uint64_t now_ns);
+    uint32_t core_count;
     _Atomic uint8_t listener_types[RB_LISTENERS_MAX];
     _Atomic uint32_t
         stopping; /* 1: close everything; set by any thread, then every shard is woken */
@@ -81,5 +91,6 @@ const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard, uint32_t
 struct rb_core *rb_shard_core(struct rb_shard *shard);
 /** Connections that ended, the last ones. */
 const struct rb_closed *rb_shard_closed(const struct rb_shard *shard);
+struct rb_events *rb_shard_events(struct rb_shard *shard);
 uint32_t rb_shard_index(const struct rb_shard *shard);
 const struct rb_node_shared *rb_shard_shared(const struct rb_shard *shard);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/account.h"
 #include "core/sublist.h"
 #include "ringbus/bounds.h"
 #include "world.h"
@@ -226,6 +227,9 @@ static void collect_interest(void *ctx, struct rb_slice subject, struct rb_slice
                              uint32_t local, const uint32_t *remote_weight)
 {
     struct interests *all = ctx;
+    if (rb_slice_equal(queue, RB_LOCAL_QUEUE)) {
+        return; /* the server's own */
+    }
     all->items = sim_grow(all->items, &all->cap, all->count + 1, sizeof(*all->items));
     struct interest *item = &all->items[all->count++];
     copy_text(item->subject, subject);
