@@ -331,7 +331,7 @@ static void take_info(struct rb_conn *conn, struct rb_slice json)
 }
 
 /* Authentication is required and something else than CONNECT came: only no_auth_user lets it in. */
-static bool may_speak(struct rb_conn *conn)
+__attribute__((noinline)) static bool may_speak(struct rb_conn *conn)
 {
     if (rb_conn_bind_anonymous(conn)) {
         return rb_conn_open(conn);
@@ -341,18 +341,12 @@ static bool may_speak(struct rb_conn *conn)
     return false;
 }
 
-void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
+/* Out of line, so that a PUB does not pay for the room these need. */
+__attribute__((noinline)) static void do_other(struct rb_conn *conn, struct rb_op *op)
 {
-    if (op->kind != RB_OP_PONG) {
-        conn->last_in_ns = conn->core->now_ns;
-    }
-    if (rb_list_empty(&conn->account_link) && op->kind != RB_OP_CONNECT && !may_speak(conn)) {
-        return;
-    }
     switch (op->kind) {
     case RB_OP_PUB:
-        do_publish(conn, op);
-        break;
+        break; /* not here */
     case RB_OP_SUB:
         do_subscribe(conn, op);
         break;
@@ -377,5 +371,20 @@ void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
         break;
     case RB_OP_OK:
         break; /* accepted and without effect, as in nats-server */
+    }
+}
+
+void rb_conn_op(struct rb_conn *conn, struct rb_op *op)
+{
+    if (op->kind != RB_OP_PONG) {
+        conn->last_in_ns = conn->core->now_ns;
+    }
+    if (rb_list_empty(&conn->account_link) && op->kind != RB_OP_CONNECT && !may_speak(conn)) {
+        return;
+    }
+    if (op->kind == RB_OP_PUB) {
+        do_publish(conn, op);
+    } else {
+        do_other(conn, op);
     }
 }

@@ -106,21 +106,33 @@ uint64_t rb_conn_pending(const struct rb_conn *conn)
     return conn->pending_bytes + (conn->link == NULL ? 0 : rb_link_wire_bytes(conn->link));
 }
 
-void rb_conn_written(struct rb_conn *conn)
+/* True: the connection has more output than it may, and ends. */
+__attribute__((noinline)) static bool end_slow(struct rb_conn *conn)
 {
     uint64_t max = conn->core->options.max_pending;
     if (conn->state == RB_CONN_HELLO && !conn->connected && max > RB_UNKNOWN_PENDING_MAX) {
         max = RB_UNKNOWN_PENDING_MAX;
     }
-    if (rb_conn_pending(conn) > max && conn->end_reason == RB_CLOSE_NONE) {
-        rb_counter_add(&conn->core->stats.slow_consumers, 1);
-        rb_counter_add(&conn->account->slow_consumers, 1);
-        rb_conn_log(conn, RB_LOG_INF, "Slow Consumer Detected: MaxPending of %llu Exceeded",
-                    (unsigned long long)max);
-        rb_conn_want_end(conn, RB_CLOSE_SLOW_PENDING, true);
+    if (rb_conn_pending(conn) <= max || conn->end_reason != RB_CLOSE_NONE) {
+        return false;
+    }
+    rb_counter_add(&conn->core->stats.slow_consumers, 1);
+    rb_counter_add(&conn->account->slow_consumers, 1);
+    rb_conn_log(conn, RB_LOG_INF, "Slow Consumer Detected: MaxPending of %llu Exceeded",
+                (unsigned long long)max);
+    rb_conn_want_end(conn, RB_CLOSE_SLOW_PENDING, true);
+    return true;
+}
+
+void rb_conn_written(struct rb_conn *conn)
+{
+    struct rb_core *core = conn->core;
+    bool little = conn->link == NULL && conn->pending_bytes <= RB_UNKNOWN_PENDING_MAX &&
+                  conn->pending_bytes <= core->options.max_pending;
+    if (!little && end_slow(conn)) {
         return;
     }
-    rb_effects_want(&conn->core->effects, &conn->effect, RB_CONN_WANT_FLUSH);
+    rb_effects_want(&core->effects, &conn->effect, RB_CONN_WANT_FLUSH);
 }
 
 void rb_conn_flush(struct rb_conn *conn)
