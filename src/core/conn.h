@@ -61,13 +61,14 @@ struct rb_conn_about {
 struct rb_link;
 struct rb_responses;
 
+/* What a delivery to the connection touches stands first, in as few cache lines as it fits. */
 struct rb_conn {
     struct rb_effect effect;
-    struct rb_list link_all, stalled_link, account_link;
     struct rb_core *core;
     struct rb_account *account; /* "$G" before the verdict; never NULL while in `core->conns` */
-    struct rb_conn_id id;
     uint64_t cid;
+    struct rb_link *link;   /* PROXY header, TLS, WebSocket; NULL: plain */
+    struct rb_perms *perms; /* NULL: everything is permitted */
     uint8_t state, end_reason;
     uint8_t type;          /* RB_TYPE_STANDARD, _WEBSOCKET, _IN_PROCESS */
     uint8_t identity_kind; /* enum rb_identity_kind */
@@ -88,19 +89,24 @@ struct rb_conn {
     bool rtt_estimated; /* no PING measured it yet */
     int8_t protocol;    /* of CONNECT; -1: neither 0 nor 1 */
     uint8_t pings_out;
-    char nonce[RB_NONCE_LEN + 1]; /* empty: none was given */
     /* output: segments in order; without a link the first `send_bytes` bytes are in flight */
-    struct rb_seg *seg_head, *seg_tail;
-    uint64_t pending_bytes, send_bytes, send_started_ns;
+    struct rb_seg *seg_tail;
+    uint64_t pending_bytes;
+    uint64_t out_msgs, out_bytes;
+    uint64_t queued_ns; /* when the first message of the output under way was published; 0: none */
+    struct rb_seg *seg_head;
+    uint64_t send_bytes, send_started_ns;
     uint32_t flushed_bytes;         /* of the last send: how big the next block should be */
     uint32_t max_payload, max_subs; /* of this connection; subs 0: no limit */
-    uint64_t queued_ns; /* when the first message of the output under way was published; 0: none */
     uint64_t last_in_ns, ping_sent_ns, rtt_ns, start_wall_ns;
+    struct rb_list link_all, stalled_link, account_link;
+    struct rb_conn_id id;
+    char nonce[RB_NONCE_LEN + 1]; /* empty: none was given */
     struct rb_timer timer, write_timer;
     struct rb_map subs;        /* sid -> rb_sub */
     struct rb_match_hint hint; /* where the last publish was matched */
-    struct rb_buf *held_head,
-        *held_tail;       /* input that waits: for room in the mail, or for a verdict */
+    /* input that waits: for room in the mail, or for a verdict */
+    struct rb_buf *held_head, *held_tail;
     struct rb_buf *again; /* a repeated CONNECT that waits for room in the mail */
     struct rb_addr peer;
     char *label;                       /* log prefix after CONNECT, or NULL */
@@ -108,14 +114,12 @@ struct rb_conn {
     const struct rb_policy_user *user; /* in the core's policy; NULL: none */
     struct rb_slice identity;  /* user name or public nkey, allocated; empty: none, or a token */
     struct rb_slice proxy_key; /* of the trusted proxy that vouched, allocated; empty: none */
-    struct rb_perms *perms;    /* NULL: everything is permitted */
     struct rb_auth_custom *custom;
     struct rb_responses
         *responses; /* reply subjects it may publish to (allow_responses); NULL: none yet */
     struct rb_auth_wait *auth_wait;      /* a verdict is awaited */
     const struct rb_policy *auth_policy; /* what it is judged by: compared, never read */
-    struct rb_link *link;                /* PROXY header, TLS, WebSocket; NULL: plain */
-    uint64_t in_msgs, in_bytes, out_msgs, out_bytes;
+    uint64_t in_msgs, in_bytes;
     struct rb_parser parser;
 };
 

@@ -55,6 +55,7 @@ struct delivery {
     struct lines lines;
     struct rb_buf *shared; /* the payload's block, once referenced */
     uint32_t shared_offset;
+    uint64_t out_msgs, out_bytes; /* delivered within `account`, not yet in its counters */
     struct variant variants[VARIANTS_MAX];
     struct rb_special *specials[SPECIALS_MAX];
 };
@@ -68,13 +69,54 @@ static void begin_delivery(struct delivery *d, struct rb_account *account, const
     d->msg = msg;
     d->shared = NULL;
     d->shared_offset = 0;
+    d->out_msgs = 0;
+    d->out_bytes = 0;
     d->variant_count = 0;
     d->fan_out = match != NULL && match->plain_count >= RUN_RECEIVERS;
     d->lines.made = false;
     d->lines.allocated = NULL;
 }
 
-static bool make_lines(struct delivery *d)
+static inline uint8_t *put(uint8_t *at, struct rb_slice s)
+{
+    memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
+
+/* Numbers here are short: the digits are written from their end, in their place. */
+static inline uint8_t *put_decimal(uint8_t *at, uint32_t value)
+{
+    uint8_t *end = at + 1;
+    for (uint32_t rest = value; rest >= 10; rest /= 10) {
+        end++;
+    }
+    uint8_t *digit = end;
+    do {
+        *--digit = (uint8_t)('0' + value % 10);
+        value /= 10;
+    } while (digit != at);
+    return end;
+}
+
+/* " reply size\r\n", with `header_len` 0: of a message without headers. */
+static inline uint8_t *put_tail(uint8_t *at, struct rb_slice reply, uint32_t header_len,
+                                uint32_t total_len)
+{
+    *at++ = ' ';
+    if (reply.len > 0) {
+        at = put(at, reply);
+        *at++ = ' ';
+    }
+    if (header_len > 0) {
+        at = put_decimal(at, header_len);
+        *at++ = ' ';
+    }
+    at = put_decimal(at, total_len);
+    memcpy(at, "\r\n", 2);
+    return at + 2;
+}
+
+__attribute__((noinline)) static bool make_lines(struct delivery *d)
 {
     const struct rb_msg *msg = d->msg;
     struct lines *lines = &d->lines;
@@ -87,38 +129,43 @@ static bool make_lines(struct delivery *d)
         }
     }
     lines->hmsg = msg->header_len > 0;
-    struct rb_writer writer = rb_writer_over(out, need);
-    rb_write_slice(&writer, lines->hmsg ? RB_S("HMSG ") : RB_S("MSG "));
-    rb_write_slice(&writer, msg->subject);
-    rb_write_u8(&writer, ' ');
-    lines->head = rb_slice_of(out, rb_writer_len(&writer));
-    for (int plain = 0; plain <= (lines->hmsg ? 1 : 0); plain++) {
-        const uint8_t *begin = writer.at;
-        rb_write_u8(&writer, ' ');
-        if (msg->reply.len > 0) {
-            rb_write_slice(&writer, msg->reply);
-            rb_write_u8(&writer, ' ');
-        }
-        uint64_t total = msg->payload.len;
-        if (plain == 0 && lines->hmsg) {
-            rb_write_decimal(&writer, msg->header_len);
-            rb_write_u8(&writer, ' ');
-        } else if (plain == 1) {
-            total -= msg->header_len;
-        }
-        rb_write_decimal(&writer, total);
-        rb_write_slice(&writer, RB_S("\r\n"));
-        *(plain == 0 ? &lines->tail : &lines->plain_tail) =
-            rb_slice_of(begin, (size_t)(writer.at - begin));
+    uint8_t *at = out;
+    if (lines->hmsg) {
+        *at++ = 'H';
     }
-    rb_assert(writer.ok);
+    memcpy(at, "MSG ", 4);
+    at = put(at + 4, msg->subject);
+    *at++ = ' ';
+    lines->head = rb_slice_of(out, (size_t)(at - out));
+    uint8_t *begin = at;
+    uint32_t total_len = (uint32_t)msg->payload.len;
+    at = put_tail(at, msg->reply, msg->header_len, total_len);
+    lines->tail = rb_slice_of(begin, (size_t)(at - begin));
+    if (lines->hmsg) {
+        begin = at;
+        at = put_tail(at, msg->reply, 0, total_len - msg->header_len);
+        lines->plain_tail = rb_slice_of(begin, (size_t)(at - begin));
+    }
+    rb_assert((size_t)(at - out) <= need);
     lines->made = true;
     return true;
+}
+
+static void count_out(struct rb_core *core, struct rb_account *account, uint64_t msgs,
+                      uint64_t bytes)
+{
+    rb_counter_add(&core->stats.out_msgs, msgs);
+    rb_counter_add(&core->stats.out_bytes, bytes);
+    rb_counter_add(&account->out_msgs, msgs);
+    rb_counter_add(&account->out_bytes, bytes);
 }
 
 static void end_message(struct delivery *d)
 {
     struct rb_core *core = d->core;
+    if (d->out_msgs > 0) {
+        count_out(core, d->account, d->out_msgs, d->out_bytes);
+    }
     if (d->lines.allocated != NULL) {
         const struct rb_msg *msg = d->msg;
         rb_free(core->budget, d->lines.allocated,
@@ -171,12 +218,6 @@ static bool share_payload(struct delivery *d)
     return true;
 }
 
-static inline uint8_t *put(uint8_t *at, struct rb_slice s)
-{
-    memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
 static uint8_t *put_message(uint8_t *at, struct rb_slice head, struct rb_slice tail,
                             const struct rb_sub *sub, struct rb_slice payload)
 {
@@ -191,6 +232,12 @@ static uint8_t *put_message(uint8_t *at, struct rb_slice head, struct rb_slice t
     return at + 2;
 }
 
+static inline bool same_sid(const struct rb_sub *a, const struct rb_sub *b)
+{
+    return a->sid_len == b->sid_len && a->sid[0] == b->sid[0] &&
+           (a->sid_len == 1 || memcmp(a->sid, b->sid, a->sid_len) == 0);
+}
+
 /* Finds or makes the shared bytes for this sid; NULL when there are too many kinds, or no memory. */
 static const struct variant *find_variant(struct delivery *d, const struct rb_sub *sub, bool plain,
                                           struct rb_slice head, struct rb_slice tail,
@@ -198,8 +245,7 @@ static const struct variant *find_variant(struct delivery *d, const struct rb_su
 {
     for (uint32_t i = 0; i < d->variant_count; i++) {
         const struct variant *variant = &d->variants[i];
-        if (variant->plain == plain && variant->sub->sid_len == sub->sid_len &&
-            memcmp(variant->sub->sid, sub->sid, sub->sid_len) == 0) {
+        if (variant->plain == plain && same_sid(variant->sub, sub)) {
             return variant;
         }
     }
@@ -280,18 +326,22 @@ static bool write_referenced(struct delivery *d, struct rb_conn *conn, struct rb
     return true;
 }
 
-static void count_delivery(struct rb_core *core, struct rb_conn *conn, struct rb_sub *sub,
-                           size_t bytes, uint64_t published_ns)
+/* The counters of shard and account are added to once per message, not per receiver. */
+static void count_delivery(struct delivery *d, struct rb_conn *conn, struct rb_sub *sub,
+                           size_t bytes)
 {
+    struct rb_core *core = d->core;
     conn->out_msgs++;
     conn->out_bytes += bytes;
     if (conn->queued_ns == 0) {
-        conn->queued_ns = published_ns;
+        conn->queued_ns = d->msg->published_ns;
     }
-    rb_counter_add(&core->stats.out_msgs, 1);
-    rb_counter_add(&core->stats.out_bytes, bytes);
-    rb_counter_add(&conn->account->out_msgs, 1);
-    rb_counter_add(&conn->account->out_bytes, bytes);
+    if (conn->account == d->account) {
+        d->out_msgs++;
+        d->out_bytes += bytes;
+    } else { /* an importer's */
+        count_out(core, conn->account, 1, bytes);
+    }
     sub->delivered++;
     if (sub->max != 0 && sub->delivered >= sub->max && (sub->flags & RB_SUB_DONE) == 0) {
         sub->flags |= RB_SUB_DONE;
@@ -310,7 +360,8 @@ static void note_special(struct delivery *d, struct rb_sub *sub)
 }
 
 /* What a subscription that is not a plain client's does with the message. True: that is all. */
-static bool deliver_odd(struct delivery *d, struct rb_sub *sub, bool *ret_delivered)
+__attribute__((noinline)) static bool deliver_odd(struct delivery *d, struct rb_sub *sub,
+                                                  bool *ret_delivered)
 {
     *ret_delivered = false;
     if ((sub->flags & RB_SUB_SPECIAL) != 0) {
@@ -364,7 +415,7 @@ static bool deliver_to(struct delivery *d, struct rb_sub *sub)
                     sub->sid, (int)tail.len - 2, (const char *)tail.ptr);
     }
     rb_conn_written(conn);
-    count_delivery(d->core, conn, sub, payload.len, msg->published_ns);
+    count_delivery(d, conn, sub, payload.len);
     if (conn->perms != NULL && msg->reply.len > 0 && !rb_perms_publish(conn->perms, msg->reply)) {
         rb_conn_allow_response(conn, msg->reply);
     }
