@@ -82,6 +82,16 @@ function number(x) {
 # The upper bound of the ratio ringbus / nats-server; 0: none.
 function ratio_target(scenario) {
     sub(/_churn$/, "", scenario)
+    if (scenario ~ /^tls_1to1_[0-9]+k$/) {
+        return 1.0
+    }
+    if (scenario ~ /^tls_handshakes/ || scenario ~ /^login_bcrypt/) {
+        return 1.0
+    }
+    if (scenario == "service_rr") {
+        return 1.0
+    }
+    sub(/^(tls|user|import|mapping|ws_deflate|ws)_/, "", scenario)
     if (scenario ~ /^pub/ || scenario ~ /^fan/) {
         return 0.25
     }
@@ -99,13 +109,19 @@ function value_target(server, scenario, key) {
     if (key == "bytes_per_conn" && scenario == "mem_conns") {
         return 4096
     }
+    if (key == "bytes_per_conn" && scenario == "mem_tls_conns") {
+        return 16384
+    }
+    if (key == "bytes_per_conn" && scenario == "mem_users_conns") {
+        return 4096
+    }
     if (key == "bytes_per_sub") {
         return 200 + median(server, scenario, "subject_bytes")
     }
     return key == "startup_ms" ? 50 : 0
 }
 
-function print_row(server, scenario, key, unit,    ours, theirs, ratio, bound, target, met) {
+function print_row(server, scenario, key, unit, without_target,    ours, theirs, ratio, bound, target, met) {
     if (failed[server, scenario] == 0 && rounds[server, scenario] == 0) {
         return
     }
@@ -113,7 +129,9 @@ function print_row(server, scenario, key, unit,    ours, theirs, ratio, bound, t
     theirs = median(baseline, scenario, key)
     ratio = ours != "" && theirs != "" && theirs > 0 ? ours / theirs : ""
     target = met = "-"
-    if ((bound = value_target(server, scenario, key)) > 0) {
+    if (without_target) {
+        bound = 0
+    } else if ((bound = value_target(server, scenario, key)) > 0) {
         target = "<= " bound
         met = ours != "" && ours <= bound ? "yes" : "no"
     } else if ((bound = ratio_target(scenario)) > 0) {
@@ -132,7 +150,15 @@ function print_rows(server, scenario) {
     if (scenario ~ /^latency/) {
         print_row(server, scenario, "p50_us", "p50, us")
         print_row(server, scenario, "p99_us", "p99, us")
-    } else if (scenario == "mem_conns") {
+    } else if (scenario == "service_rr") {
+        print_row(server, scenario, "server_cpu_us_per_request", "CPU per request, us")
+        print_row(server, scenario, "p50_us", "p50, us")
+        print_row(server, scenario, "p99_us", "p99, us")
+    } else if (scenario ~ /^tls_handshakes/ || scenario ~ /^login_/) {
+        print_row(server, scenario, "cpu_us_per_login", "CPU per connection, us")
+        print_row(server, scenario, "ping_p99_us", "PING of another meanwhile, p99, us")
+        print_row(server, scenario, "storm_per_s", "connections per s", 1)
+    } else if (scenario ~ /^mem_.*conns$/) {
         print_row(server, scenario, "bytes_per_conn", "RSS per idle connection, B")
     } else if (scenario == "mem_subs") {
         print_row(server, scenario, "bytes_per_sub", "RSS per subscription, B")

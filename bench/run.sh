@@ -13,7 +13,10 @@ name=
 threads=1
 scenarios="pub16 1to1_16 1to1_128 1to1_16k fan20_128 fan100_128 queue8_128
 pub16_churn 1to1_16_churn 1to1_128_churn 1to1_16k_churn fan20_128_churn fan100_128_churn
-queue8_128_churn latency mem_conns mem_subs conns startup"
+queue8_128_churn latency mem_conns mem_subs conns startup
+tls_1to1_128 tls_1to1_16k tls_fan20_128 tls_pub16 mem_tls_conns tls_handshakes_ecdsa
+tls_handshakes_rsa user_1to1_128 import_1to1_128 service_rr mapping_pub16 login_bcrypt
+mem_users_conns ws_1to1_128 ws_deflate_1to1_1k"
 
 usage() {
     cat <<END
@@ -119,12 +122,70 @@ run_load() {
     fi
 }
 
+# Ten patterns, the measured subject by the last one.
+allow='["a.>", "b.*.c", "orders.*.created", "orders.*.paid", "_INBOX.>", "svc.*", "events.eu.>",
+    "events.us.>", "metrics.*.cpu", "bench.*"]'
+# Cost 10, of "p".
+# shellcheck disable=SC2016 # the dollars are part of it
+bcrypt='$2a$10$V4XTAuW19lppgf7dRTthju5fwsYlvQ0DNfjUigp6xCpwpt1aaS7qe'
+
+# The part of the configuration that a scenario needs, beside host and port (load/variant.c has the
+# clients' side). WebSocket clients come to $port.
+scenario_conf() {
+    case $1 in
+    tls_handshakes_rsa) key=server-rsa ;;
+    *) key=server-ecdsa ;;
+    esac
+    case $1 in
+    tls_*|mem_tls_*)
+        echo "tls { cert_file: \"$work/certs/$key.pem\", key_file: \"$work/certs/$key-key.pem\" }" ;;
+    ws_deflate_*) echo "websocket { listen: \"127.0.0.1:$port\", no_tls: true, compression: true }" ;;
+    ws_*) echo "websocket { listen: \"127.0.0.1:$port\", no_tls: true }" ;;
+    user_*)
+        echo "authorization { users: [ { user: bench, password: p, permissions: {
+            publish: { allow: $allow }, subscribe: { allow: $allow } } } ] }" ;;
+    import_*)
+        echo 'accounts {
+            A { users: [ { user: a, password: p } ], exports: [ { stream: "bench.>" } ] }
+            B { users: [ { user: b, password: p } ]
+                imports: [ { stream: { account: A, subject: "bench.>" }, prefix: "from.a" } ] } }' ;;
+    service_rr)
+        echo 'accounts {
+            A { users: [ { user: a, password: p } ], exports: [ { service: "svc.echo" } ] }
+            B { users: [ { user: b, password: p } ]
+                imports: [ { service: { account: A, subject: "svc.echo" } } ] } }' ;;
+    mapping_*) echo 'mappings { "bench.*": "mapped.$1" }' ;;
+    login_*)
+        echo "authorization { users: [ { user: quick, password: p },
+            { user: slow, password: \"$bcrypt\" } ], timeout: 10 }" ;;
+    mem_users_conns)
+        awk -v allow='["a.>", "b.*.c", "u.USER.>", "_INBOX.USER.>"]' 'BEGIN {
+            print "authorization { users: ["
+            for (i = 0; i < 5000; i++) {
+                user = sprintf("u%05d", i)
+                own = allow
+                gsub(/USER/, user, own)
+                print "{ user: " user ", password: p, permissions: { publish: { allow: " own \
+                    " }, subscribe: { allow: " own " } } }"
+            }
+            print "] }"
+        }' ;;
+    esac
+}
+
 # One scenario on one fresh server: nothing a former scenario left behind is measured.
 run_one() {
     label=$1
     scenario=$2
     port=$("$load" free-port)
-    printf 'host: "127.0.0.1"\nport: %s\n' "$port" >"$work/server.conf"
+    listen_port=$port
+    case $scenario in
+    ws_*)
+        listen_port=$("$load" free-port)
+        [ "$listen_port" != "$port" ] || listen_port=$("$load" free-port) ;;
+    esac
+    printf 'host: "127.0.0.1"\nport: %s\n' "$listen_port" >"$work/server.conf"
+    scenario_conf "$scenario" >>"$work/server.conf"
     program=$nats
     case $label in
     ringbus/*)
@@ -144,6 +205,10 @@ run_one() {
         $quick "$scenario"
     stop_server
 }
+
+case $scenarios in
+*tls*) sh "$root/tests/support/certs.sh" "$work/certs" || fail "no certificates (openssl is needed)" ;;
+esac
 
 labels=
 for count in $(echo "$shards" | tr ',' ' '); do

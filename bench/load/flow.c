@@ -43,6 +43,7 @@
 #define BATCH_BYTES_MAX (256u << 10)
 #define BATCH_BYTES_MIN (64u << 10)
 #define MEASURE_MSGS_MAX 100000000u
+#define FRAME_EXTRA 64 /* how much longer than its message a frame may be */
 
 enum shape {
     SHAPE_PUB,   /* nobody listens */
@@ -52,8 +53,9 @@ enum shape {
 
 struct publisher {
     struct rb_client client;
-    size_t offset; /* of the batch, written so far */
-    bool busy;     /* in the middle of a batch */
+    struct rb_wire_bytes out; /* the batch as it goes to the socket */
+    size_t offset;            /* of it, written so far */
+    bool busy;                /* in the middle of a batch */
 };
 
 struct flow;
@@ -76,7 +78,7 @@ struct flow {
     struct rb_client *receivers;
     struct publisher publishers[PUBLISHERS_MAX];
     struct receive_thread threads[RECEIVE_THREADS_MAX];
-    uint8_t *batch;
+    uint8_t *batch; /* plain, or of frames; TLS makes records of it each time */
     size_t batch_len;
     uint32_t batch_msgs;
     uint64_t window_msgs;
@@ -141,6 +143,20 @@ static uint32_t clamp(uint32_t value, uint32_t min, uint32_t max)
     return value < min ? min : value > max ? max : value;
 }
 
+/* The message at `at` becomes a frame there when there are frames. Returns its length. */
+static size_t frame_msg(struct rb_stream *stream, uint8_t *at, size_t msg_len)
+{
+    if (stream == NULL) {
+        return msg_len;
+    }
+    struct rb_wire_bytes frame = rb_stream_encode(stream, at, msg_len);
+    if (frame.len > msg_len + FRAME_EXTRA) {
+        rb_load_die("a frame is longer than expected");
+    }
+    memcpy(at, frame.ptr, frame.len);
+    return frame.len;
+}
+
 static void build_batch(struct flow *flow)
 {
     char head[64];
@@ -154,19 +170,22 @@ static void build_batch(struct flow *flow)
     }
     size_t batch_bytes = clamp(window_bytes / 8, BATCH_BYTES_MIN, BATCH_BYTES_MAX);
     flow->batch_msgs = (uint32_t)(batch_bytes / msg_len) + (batch_bytes < msg_len);
-    flow->batch_len = flow->batch_msgs * msg_len;
-    flow->batch = malloc(flow->batch_len);
+    flow->batch = malloc(flow->batch_msgs * (msg_len + FRAME_EXTRA));
     if (flow->batch == NULL) {
         rb_load_die("no memory");
     }
+    struct rb_stream *stream =
+        flow->load->wire == RB_WIRE_TLS ? NULL : rb_stream_create(flow->load);
     uint8_t *at = flow->batch;
     for (uint32_t i = 0; i < flow->batch_msgs; i++) {
         memcpy(at, head, head_len);
         rb_expect_payload(at + head_len, flow->size, i);
         memcpy(at + head_len + flow->size, "\r\n", 2);
-        at += msg_len;
+        at += frame_msg(stream, at, msg_len);
     }
-    rb_expect_init(&flow->expect, RB_LOAD_SUBJECT, "1", flow->size, flow->batch_msgs,
+    rb_stream_destroy(stream);
+    flow->batch_len = (size_t)(at - flow->batch);
+    rb_expect_init(&flow->expect, flow->load->receive_subject, "1", flow->size, flow->batch_msgs,
                    flow->shape == SHAPE_FAN);
     flow->window_msgs = window_bytes / flow->expect.len;
     if (flow->window_msgs < 2 * (uint64_t)flow->batch_msgs) {
@@ -247,11 +266,20 @@ static void wait_writable(struct flow *flow)
     rb_load_check_deadline(flow->load);
 }
 
-/* One write of a batch that has begun. True when the socket took some. */
-static bool write_some(struct flow *flow, struct publisher *publisher)
+static void begin_batch(const struct flow *flow, struct publisher *publisher)
 {
-    ssize_t sent = send(publisher->client.fd, flow->batch + publisher->offset,
-                        flow->batch_len - publisher->offset, MSG_NOSIGNAL | MSG_DONTWAIT);
+    publisher->busy = true;
+    publisher->out = (struct rb_wire_bytes){ .ptr = flow->batch, .len = flow->batch_len };
+    if (flow->load->wire == RB_WIRE_TLS) {
+        publisher->out = rb_stream_encode(publisher->client.stream, flow->batch, flow->batch_len);
+    }
+}
+
+/* One write of a batch that has begun. True when the socket took some. */
+static bool write_some(struct publisher *publisher)
+{
+    ssize_t sent = send(publisher->client.fd, publisher->out.ptr + publisher->offset,
+                        publisher->out.len - publisher->offset, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EAGAIN) {
         return false;
     }
@@ -259,7 +287,7 @@ static bool write_some(struct flow *flow, struct publisher *publisher)
         rb_load_die("publishing: %s", strerror(errno));
     }
     publisher->offset += (size_t)sent;
-    if (publisher->offset == flow->batch_len) {
+    if (publisher->offset == publisher->out.len) {
         publisher->offset = 0;
         publisher->busy = false;
     }
@@ -284,10 +312,10 @@ static uint64_t publish(struct flow *flow, uint64_t time_ns)
                     progress_of(flow) + flow->window_msgs < flow->published + flow->batch_msgs) {
                     wait_progress(flow, flow->published - flow->window_msgs / 2);
                 }
-                publisher->busy = true;
+                begin_batch(flow, publisher);
                 flow->published += flow->batch_msgs;
             }
-            progressed |= publisher->busy && write_some(flow, publisher);
+            progressed |= publisher->busy && write_some(publisher);
             busy_count += publisher->busy || more;
         }
         if (!progressed && busy_count > 0) {
@@ -306,14 +334,14 @@ static uint64_t publish(struct flow *flow, uint64_t time_ns)
 static void open_receivers(struct flow *flow)
 {
     char line[96];
-    int len = snprintf(line, sizeof(line), "SUB %s %s1\r\n", RB_LOAD_SUBJECT,
+    int len = snprintf(line, sizeof(line), "SUB %s %s1\r\n", flow->load->receive_subject,
                        flow->shape == SHAPE_QUEUE ? "workers " : "");
     flow->receivers = calloc(flow->receiver_count + 1, sizeof(*flow->receivers));
     if (flow->receivers == NULL) {
         rb_load_die("no memory");
     }
     for (uint32_t i = 0; i < flow->receiver_count; i++) {
-        rb_client_open(flow->load, &flow->receivers[i]);
+        rb_client_open_as(flow->load, &flow->receivers[i], &flow->load->receiver);
         flow->receivers[i].feed.expect = &flow->expect;
         rb_client_write(&flow->receivers[i], line, (size_t)len);
         rb_client_sync(flow->load, &flow->receivers[i]);
@@ -420,7 +448,7 @@ bool rb_load_flow(const struct rb_load *load)
 {
     static struct flow flow;
     flow = (struct flow){ .load = load, .wake_at = UINT64_MAX };
-    if (!parse_scenario(&flow, load->scenario)) {
+    if (!parse_scenario(&flow, load->shape)) {
         return false;
     }
     build_batch(&flow);

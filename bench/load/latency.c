@@ -26,18 +26,16 @@
 #define SAMPLES 2000
 #define SAMPLES_QUICK 400
 #define WARMUP_SAMPLES 200
-#define TOKEN_DIGITS 8
 #define INBOX "_INBOX.ringbus."
-#define REQUEST_HEAD "MSG svc.echo 1 " INBOX
+#define REQUEST_HEAD "MSG svc.echo 1 "
 #define REPLY_HEAD "MSG " INBOX
 #define BODY "a payload, 16 B."
 #define REQUEST_TAIL " 16\r\n" BODY "\r\n"
 #define REPLY_TAIL " 1 16\r\n" BODY "\r\n"
 
-/* Collects one message of a fixed length; control lines pass by. */
+/* Collects one message; control lines pass by. */
 struct link {
     struct rb_client client;
-    size_t msg_len;
     size_t len;
     uint8_t bytes[4096];
 };
@@ -48,20 +46,32 @@ struct responder {
     atomic_bool stopping;
 };
 
-/* Cuts control lines off the front; true when a whole message stands there. */
-static bool has_msg(struct link *link)
+/* Cuts control lines off the front. The length of the message that stands there; 0: not yet whole. */
+static size_t has_msg(struct link *link)
 {
-    while (link->len > 0 && link->bytes[0] != 'M') {
+    while (link->len > 0 && link->bytes[0] != 'M' && link->bytes[0] != 'H') {
         uint8_t *end = memchr(link->bytes, '\n', link->len);
         if (end == NULL) {
-            return false;
+            return 0;
         }
         size_t line_len = (size_t)(end - link->bytes) + 1;
         rb_client_took(&link->client, link->bytes, (ssize_t)line_len); /* answers a PING */
         link->len -= line_len;
         memmove(link->bytes, link->bytes + line_len, link->len);
     }
-    return link->len >= link->msg_len;
+    uint8_t *end = memchr(link->bytes, '\n', link->len);
+    if (end == NULL) {
+        return 0;
+    }
+    uint8_t *size = end;
+    while (size > link->bytes && size[-1] != ' ') {
+        size--;
+    }
+    size_t msg_len = (size_t)(end - link->bytes) + 1 + strtoul((char *)size, NULL, 10) + 2;
+    if (msg_len < sizeof(BODY "\r\n") || msg_len > sizeof(link->bytes)) {
+        rb_load_die("a message is shorter or longer than it can be");
+    }
+    return link->len >= msg_len ? msg_len : 0;
 }
 
 /* One wait and read. False when nothing came within 100 ms. */
@@ -80,38 +90,47 @@ static bool read_more(struct link *link)
     return true;
 }
 
-static void drop_msg(struct link *link)
+static void drop_msg(struct link *link, size_t msg_len)
 {
-    link->len -= link->msg_len;
-    memmove(link->bytes, link->bytes + link->msg_len, link->len);
+    link->len -= msg_len;
+    memmove(link->bytes, link->bytes + msg_len, link->len);
 }
 
 static void *responder_main(void *arg)
 {
     struct responder *responder = arg;
     struct link *link = &responder->link;
-    char reply[128];
+    char reply[256];
+    const size_t head_len = sizeof(REQUEST_HEAD) - 1;
+    const size_t body_len = sizeof(BODY "\r\n") - 1;
     while (!atomic_load_explicit(&responder->stopping, memory_order_relaxed)) {
-        if (!has_msg(link)) {
+        size_t msg_len = has_msg(link);
+        if (msg_len == 0) {
             (void)read_more(link);
             continue;
         }
-        if (memcmp(link->bytes, REQUEST_HEAD, sizeof(REQUEST_HEAD) - 1) != 0) {
+        /* Through an import it comes with a header, "HMSG ...", that says who asked. */
+        const char *head = (const char *)link->bytes + (link->bytes[0] == 'H');
+        if (strncmp(head, REQUEST_HEAD, head_len) != 0 ||
+            memcmp(link->bytes + msg_len - body_len, BODY "\r\n", body_len) != 0) {
             rb_load_die("the responder got something else than a request");
         }
-        int len = snprintf(reply, sizeof(reply), "PUB " INBOX "%.*s" REQUEST_TAIL, TOKEN_DIGITS,
-                           (const char *)link->bytes + sizeof(REQUEST_HEAD) - 1);
-        drop_msg(link);
+        const char *to = head + head_len;
+        int len =
+            snprintf(reply, sizeof(reply), "PUB %.*s" REQUEST_TAIL, (int)strcspn(to, " "), to);
+        if (len >= (int)sizeof(reply)) {
+            rb_load_die("a reply subject is longer than expected");
+        }
+        drop_msg(link, msg_len);
         rb_client_write(&link->client, reply, (size_t)len);
     }
     return NULL;
 }
 
 static void open_link(const struct rb_load *load, struct link *link, const char *sub,
-                      size_t msg_len)
+                      const struct rb_login *login)
 {
-    rb_client_open(load, &link->client);
-    link->msg_len = msg_len;
+    rb_client_open_as(load, &link->client, login);
     link->len = 0;
     rb_client_write(&link->client, sub, strlen(sub));
     rb_client_sync(load, &link->client);
@@ -122,16 +141,17 @@ static void do_request(const struct rb_load *load, struct link *link, uint32_t t
     char request[128];
     char reply[128];
     int len = snprintf(request, sizeof(request), "PUB svc.echo " INBOX "%08u" REQUEST_TAIL, token);
-    snprintf(reply, sizeof(reply), REPLY_HEAD "%08u" REPLY_TAIL, token);
+    size_t reply_len = (size_t)snprintf(reply, sizeof(reply), REPLY_HEAD "%08u" REPLY_TAIL, token);
     rb_client_write(&link->client, request, (size_t)len);
-    while (!has_msg(link)) {
+    size_t msg_len;
+    while ((msg_len = has_msg(link)) == 0) {
         (void)read_more(link);
         rb_load_check_deadline(load);
     }
-    if (memcmp(link->bytes, reply, link->msg_len) != 0) {
+    if (msg_len != reply_len || memcmp(link->bytes, reply, reply_len) != 0) {
         rb_load_die("request %u got a wrong reply", token);
     }
-    drop_msg(link);
+    drop_msg(link, msg_len);
     if (link->len > 0 && link->bytes[0] == 'M') {
         rb_load_die("request %u got more than one reply", token);
     }
@@ -174,12 +194,10 @@ void rb_load_latency(const struct rb_load *load)
     static uint64_t samples[SAMPLES];
     uint32_t count = load->quick ? SAMPLES_QUICK : SAMPLES;
     bool churn = strcmp(load->scenario, "latency_churn") == 0;
-    size_t request_len = sizeof(REQUEST_HEAD REQUEST_TAIL) - 1 + TOKEN_DIGITS;
-    size_t reply_len = sizeof(REPLY_HEAD REPLY_TAIL) - 1 + TOKEN_DIGITS;
     (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     responder = (struct responder){ .link.client.fd = -1 };
-    open_link(load, &responder.link, "SUB svc.echo 1\r\n", request_len);
-    open_link(load, &requester, "SUB " INBOX "* 1\r\n", reply_len);
+    open_link(load, &responder.link, "SUB svc.echo 1\r\n", &load->receiver);
+    open_link(load, &requester, "SUB " INBOX "* 1\r\n", &load->publisher);
     struct rb_background *background = churn ? rb_background_start(load) : NULL;
     if (pthread_create(&responder.thread, NULL, responder_main, &responder) != 0) {
         rb_load_die("no thread");

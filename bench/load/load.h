@@ -10,6 +10,16 @@
 #define RB_LOAD_SUBJECT "bench.data"
 #define RB_LOAD_READ_BYTES (256 * 1024) /* one read; fits a core's second-level cache */
 
+/** What lies between the protocol and the socket. */
+enum rb_wire { RB_WIRE_PLAIN, RB_WIRE_TLS, RB_WIRE_WS, RB_WIRE_WS_DEFLATE };
+
+/** Who a connection says it is; user NULL: nobody. */
+struct rb_login {
+    const char *user, *pass;
+};
+
+struct rb_tls_context;
+
 /** What the command line asked for. Times in ns. */
 struct rb_load {
     const char *host;
@@ -17,6 +27,13 @@ struct rb_load {
     pid_t server_pid;     /* 0: only `startup`, which starts its own */
     const char *label;    /* goes into every line of output */
     const char *scenario; /* the one that runs */
+    /* What its name says (variant.c); `shape` is what remains of the name. */
+    const char *shape;
+    enum rb_wire wire;
+    struct rb_tls_context *tls;
+    struct rb_login publisher, receiver; /* publisher: also everybody who is neither */
+    bool numbered_users;                 /* connections of many are u00000, u00001, ... */
+    const char *receive_subject;
     uint64_t measure_ns;  /* how long messages are published */
     uint64_t warmup_ns;   /* the same before the clock starts */
     uint64_t deadline_ns; /* of the whole scenario, on the monotonic clock */
@@ -25,7 +42,9 @@ struct rb_load {
     char *const *command; /* of `startup`; NULL-terminated */
 };
 
-/** Publish at full speed to a shape of receivers, named by `load->scenario`: false when it names
+/** Reads the scenario's name into the fields above; makes the TLS context. */
+void rb_load_choose_variant(struct rb_load *load, const char *name);
+/** Publish at full speed to a shape of receivers, named by `load->shape`: false when it names
  * none. */
 bool rb_load_flow(const struct rb_load *load);
 /** Request and reply at a low rate: percentiles of the round trip. */
@@ -34,6 +53,8 @@ void rb_load_latency(const struct rb_load *load);
 void rb_load_mem_conns(const struct rb_load *load);
 /** Resident memory of a subscription. */
 void rb_load_mem_subs(const struct rb_load *load);
+/** Connections that come and go, and the PINGs of one that stays. */
+void rb_load_storm(const struct rb_load *load);
 /** Many connections: opening, a PING to each, a message to each. */
 void rb_load_conns(const struct rb_load *load);
 /** From fork to INFO, several times. */

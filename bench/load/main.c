@@ -31,7 +31,10 @@ static const char usage_text[] =
     "  -q          quick: fewer samples and shorter rests\n"
     "\n"
     "Scenarios: pub<size> 1to1_<size> fan<n>_<size> queue<n>_<size> latency, each also with\n"
-    "_churn; mem_conns mem_subs conns startup. Sizes are bytes, or end in k.\n";
+    "_churn; mem_conns mem_subs conns startup. Sizes are bytes, or end in k.\n"
+    "tls_ ws_ ws_deflate_ user_ import_ mapping_ before a flow, mem_tls_conns mem_users_conns\n"
+    "tls_handshakes_<any> login_bcrypt login_plain service_rr: the server must be configured as\n"
+    "bench/run.sh does it.\n";
 
 /* The scenario that runs; read by rb_load_die from any thread. */
 static const struct rb_load *current;
@@ -90,12 +93,13 @@ static void run_scenario(struct rb_load *load, const char *name)
         { "latency", rb_load_latency },     { "latency_churn", rb_load_latency },
         { "mem_conns", rb_load_mem_conns }, { "mem_subs", rb_load_mem_subs },
         { "conns", rb_load_conns },         { "startup", rb_load_startup },
+        { "storm", rb_load_storm },
     };
-    load->scenario = name;
+    rb_load_choose_variant(load, name);
     load->deadline_ns = rb_probe_now_ns() + LIMIT_SECONDS * 1000000000ull;
     (void)alarm(LIMIT_SECONDS + 10); /* in case a call hangs where no deadline is looked at */
     for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-        if (strcmp(name, scenarios[i].name) == 0) {
+        if (strcmp(load->shape, scenarios[i].name) == 0) {
             if (scenarios[i].run != rb_load_startup && load->server_pid == 0) {
                 rb_load_die("-P PID is missing");
             }

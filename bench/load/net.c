@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -98,6 +99,14 @@ uint32_t rb_net_allowed_conns(const struct rb_load *load, uint32_t count)
     return limit >= want ? count : (uint32_t)(limit - FILES_RESERVE);
 }
 
+void rb_client_feed(struct rb_client *client, const uint8_t *ptr, size_t len)
+{
+    const char *wrong = rb_feed_take(&client->feed, ptr, len);
+    if (wrong != NULL) {
+        rb_load_die("%s (after %llu messages)", wrong, (unsigned long long)client->feed.msgs);
+    }
+}
+
 void rb_client_took(struct rb_client *client, const uint8_t *ptr, ssize_t len)
 {
     if (len < 0) {
@@ -107,12 +116,17 @@ void rb_client_took(struct rb_client *client, const uint8_t *ptr, ssize_t len)
         rb_load_die("the server closed a connection");
     }
     uint32_t pings = client->feed.pings;
-    const char *wrong = rb_feed_take(&client->feed, ptr, (size_t)len);
-    if (wrong != NULL) {
-        rb_load_die("%s (after %llu messages)", wrong, (unsigned long long)client->feed.msgs);
+    if (client->stream == NULL) {
+        rb_client_feed(client, ptr, (size_t)len);
+    } else {
+        rb_stream_take(client, ptr, (size_t)len);
     }
     for (; pings != client->feed.pings; pings++) {
-        (void)!send(client->fd, "PONG\r\n", 6, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (client->stream == NULL) {
+            (void)!send(client->fd, "PONG\r\n", 6, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+            rb_client_write(client, "PONG\r\n", 6);
+        }
     }
 }
 
@@ -127,7 +141,7 @@ bool rb_client_read(struct rb_client *client, int timeout_ms)
     return true;
 }
 
-void rb_client_write(struct rb_client *client, const void *ptr, size_t len)
+void rb_client_write_raw(struct rb_client *client, const void *ptr, size_t len)
 {
     const uint8_t *bytes = ptr;
     while (len > 0) {
@@ -143,6 +157,40 @@ void rb_client_write(struct rb_client *client, const void *ptr, size_t len)
         bytes += sent;
         len -= (size_t)sent;
     }
+}
+
+void rb_client_write(struct rb_client *client, const void *ptr, size_t len)
+{
+    if (client->stream == NULL) {
+        rb_client_write_raw(client, ptr, len);
+    } else {
+        struct rb_wire_bytes out = rb_stream_encode(client->stream, ptr, len);
+        rb_client_write_raw(client, out.ptr, out.len);
+    }
+}
+
+static bool is_greeted(const struct rb_client *client)
+{
+    return client->feed.infos > 0 && (client->stream == NULL || rb_stream_ready(client->stream));
+}
+
+/* CONNECT and PING. */
+static void introduce(const struct rb_load *load, const struct rb_login *login,
+                      struct rb_client *client, uint32_t index)
+{
+    char text[512];
+    char who[128] = "";
+    if (load->numbered_users) {
+        snprintf(who, sizeof(who), ",\"user\":\"u%05u\",\"pass\":\"p\"", index);
+    } else if (login->user != NULL) {
+        snprintf(who, sizeof(who), ",\"user\":\"%s\",\"pass\":\"%s\"", login->user, login->pass);
+    }
+    int len = snprintf(text, sizeof(text),
+                       "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,"
+                       "\"headers\":true,\"no_responders\":true,\"protocol\":1,\"lang\":\"c\","
+                       "\"version\":\"0.1.0\",\"name\":\"ringbus_load\"%s}\r\nPING\r\n",
+                       who);
+    rb_client_write(client, text, (size_t)len);
 }
 
 static void wait_pong(const struct rb_load *load, struct rb_client *client, uint32_t pongs)
@@ -162,6 +210,12 @@ void rb_client_sync(const struct rb_load *load, struct rb_client *client)
 
 void rb_client_open(const struct rb_load *load, struct rb_client *client)
 {
+    rb_client_open_as(load, client, &load->publisher);
+}
+
+void rb_client_open_as(const struct rb_load *load, struct rb_client *client,
+                       const struct rb_login *login)
+{
     uint64_t end_ns = rb_probe_now_ns() + CONNECT_WAIT_NS;
     *client = (struct rb_client){ .fd = -1 };
     while ((client->fd = rb_net_try_connect(load->host, load->port)) < 0) {
@@ -170,11 +224,13 @@ void rb_client_open(const struct rb_load *load, struct rb_client *client)
         }
         rb_probe_sleep_until(rb_probe_now_ns() + CONNECT_RETRY_NS);
     }
-    while (client->feed.infos == 0) {
+    client->stream = rb_stream_create(load);
+    rb_stream_begin(load, client);
+    while (!is_greeted(client)) {
         (void)rb_client_read(client, 100);
         rb_load_check_deadline(load);
     }
-    rb_client_write(client, RB_NET_CONNECT, sizeof(RB_NET_CONNECT) - 1);
+    introduce(load, login, client, 0);
     wait_pong(load, client, 1);
 }
 
@@ -182,6 +238,8 @@ void rb_client_close(struct rb_client *client)
 {
     close(client->fd);
     client->fd = -1;
+    rb_stream_destroy(client->stream);
+    client->stream = NULL;
 }
 
 static void bind_source(const struct rb_load *load, int fd, uint32_t index)
@@ -198,15 +256,19 @@ static void bind_source(const struct rb_load *load, int fd, uint32_t index)
     }
 }
 
-static void start_one(const struct rb_load *load, int epoll, struct rb_client *client,
+void rb_net_start_one(const struct rb_load *load, int epoll, struct rb_client *client,
                       uint32_t index)
 {
+    if (load->wire == RB_WIRE_WS || load->wire == RB_WIRE_WS_DEFLATE) {
+        rb_load_die("many connections at once must be ones on which the server speaks first");
+    }
     struct sockaddr_in addr = make_addr(load->host, load->port);
     *client =
         (struct rb_client){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) };
     if (client->fd < 0) {
         rb_load_die("socket %u: %s", index, strerror(errno));
     }
+    client->stream = rb_stream_create(load);
     bind_source(load, client->fd, index);
     set_nodelay(client->fd);
     if (connect(client->fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 && errno != EINPROGRESS) {
@@ -220,18 +282,19 @@ static void start_one(const struct rb_load *load, int epoll, struct rb_client *c
 
 /* The server speaks first, so readable (or an error) is the first thing a new connection is. True
  * once PONG is here. */
-static bool step_one(struct rb_client *client)
+bool rb_net_step_one(const struct rb_load *load, const struct rb_login *login,
+                     struct rb_client *client, uint32_t index)
 {
     uint8_t bytes[8192];
-    bool was_told = client->feed.infos > 0;
+    bool was_greeted = is_greeted(client);
     bool was_ready = client->feed.pongs > 0;
     ssize_t len = recv(client->fd, bytes, sizeof(bytes), 0);
     if (len < 0 && errno == EAGAIN) {
         return false;
     }
     rb_client_took(client, bytes, len);
-    if (!was_told && client->feed.infos > 0) {
-        rb_client_write(client, RB_NET_CONNECT, sizeof(RB_NET_CONNECT) - 1);
+    if (!was_greeted && is_greeted(client)) {
+        introduce(load, login, client, index);
     }
     return !was_ready && client->feed.pongs > 0;
 }
@@ -248,23 +311,29 @@ int rb_net_open_many(const struct rb_load *load, struct rb_client *clients, uint
     uint32_t ready = 0;
     while (ready < count) {
         for (; started < count && started - ready < inflight; started++) {
-            start_one(load, epoll, &clients[started], started);
+            rb_net_start_one(load, epoll, &clients[started], started);
         }
         int event_count = epoll_wait(epoll, events, EVENTS_MAX, 100);
         for (int i = 0; i < event_count; i++) {
-            ready += step_one(&clients[events[i].data.u32]);
+            uint32_t index = events[i].data.u32;
+            ready += rb_net_step_one(load, &load->publisher, &clients[index], index);
         }
         rb_load_check_deadline(load);
     }
     return epoll;
 }
 
-void rb_net_close_many(int epoll, struct rb_client *clients, uint32_t count)
+void rb_net_reset(struct rb_client *client)
 {
     struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+    (void)setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    rb_client_close(client);
+}
+
+void rb_net_close_many(int epoll, struct rb_client *clients, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
-        (void)setsockopt(clients[i].fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-        rb_client_close(&clients[i]);
+        rb_net_reset(&clients[i]);
     }
     close(epoll);
 }

@@ -6,24 +6,26 @@
 
 #include "feed.h"
 #include "load.h"
-
-#define RB_NET_CONNECT                                                                             \
-    "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"headers\":true,"                \
-    "\"no_responders\":true,\"protocol\":1,\"lang\":\"c\",\"version\":\"0.1.0\","                  \
-    "\"name\":\"ringbus_load\"}\r\nPING\r\n"
+#include "stream.h"
 
 /** A connection and what arrived on it. */
 struct rb_client {
     int fd;
+    struct rb_stream *stream; /* NULL: plain */
     struct rb_feed feed;
 };
 
 /** Connects (blocking, TCP_NODELAY), reads INFO, sends CONNECT and PING, waits for PONG. Retries
- * while refused. */
+ * while refused. The login is `load->publisher`, or the given one. */
 void rb_client_open(const struct rb_load *load, struct rb_client *client);
+void rb_client_open_as(const struct rb_load *load, struct rb_client *client,
+                       const struct rb_login *login);
 void rb_client_close(struct rb_client *client);
 /** Writes all of it, however long that takes. */
 void rb_client_write(struct rb_client *client, const void *ptr, size_t len);
+/** For stream.c: past the stream, and behind it. */
+void rb_client_write_raw(struct rb_client *client, const void *ptr, size_t len);
+void rb_client_feed(struct rb_client *client, const uint8_t *ptr, size_t len);
 /** One read into the feed; waits at most `timeout_ms`. False when nothing came. Answers a PING. */
 bool rb_client_read(struct rb_client *client, int timeout_ms);
 /** Sends PING and reads until its PONG: everything written before has been worked on. */
@@ -50,5 +52,13 @@ int rb_net_try_connect(const char *host, uint16_t port);
  */
 int rb_net_open_many(const struct rb_load *load, struct rb_client *clients, uint32_t count,
                      uint32_t inflight);
-/** Resets instead of closing: thousands of connections leave no TIME_WAIT behind. */
+/** The same one at a time: begins a connection with `index` as its data ... */
+void rb_net_start_one(const struct rb_load *load, int epoll, struct rb_client *client,
+                      uint32_t index);
+/** ... and goes on with it after an event. True when PONG came. */
+bool rb_net_step_one(const struct rb_load *load, const struct rb_login *login,
+                     struct rb_client *client, uint32_t index);
+/** Resets instead of closing. */
+void rb_net_reset(struct rb_client *client);
+/** Resets all: thousands of connections leave no TIME_WAIT behind. */
 void rb_net_close_many(int epoll, struct rb_client *clients, uint32_t count);
