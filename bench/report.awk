@@ -80,7 +80,8 @@ function number(x) {
 }
 
 # The upper bound of the ratio ringbus / nats-server; 0: none.
-function ratio_target(scenario) {
+function ratio_target(full,    scenario) {
+    scenario = full
     sub(/_churn$/, "", scenario)
     if (scenario ~ /^tls_1to1_[0-9]+k$/) {
         return 1.0
@@ -94,6 +95,9 @@ function ratio_target(scenario) {
     sub(/^(tls|user|import|mapping|ws_deflate|ws)_/, "", scenario)
     if (scenario ~ /^pub/ || scenario ~ /^fan/) {
         return 0.25
+    }
+    if (full ~ /^ws_deflate/) {
+        return 0.33
     }
     if (scenario ~ /^1to1_[0-9]+k$/) {
         return 0.6

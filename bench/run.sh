@@ -154,7 +154,7 @@ scenario_conf() {
             A { users: [ { user: a, password: p } ], exports: [ { service: "svc.echo" } ] }
             B { users: [ { user: b, password: p } ]
                 imports: [ { service: { account: A, subject: "svc.echo" } } ] } }' ;;
-    mapping_*) echo 'mappings { "bench.*": "mapped.$1" }' ;;
+    mapping_*) echo "mappings { \"bench.*\": \"mapped.\$1\" }" ;;
     login_*)
         echo "authorization { users: [ { user: quick, password: p },
             { user: slow, password: \"$bcrypt\" } ], timeout: 10 }" ;;
