@@ -14,6 +14,7 @@ exchanges/README.md describes the format of the files. The last line printed is
 """
 
 import argparse
+import concurrent.futures
 import glob
 import os
 import random
@@ -30,6 +31,7 @@ import wire
 STEP_SECONDS = 3.0     # a server that owes us bytes has this long
 QUIET_SECONDS = 0.25   # recording: nothing more will come
 BYTEWISE_MAX = 12000   # longer exchanges are sent in larger pieces instead
+GROUPS_AT_ONCE = 6
 MODES = ("whole", "bytes", "pieces-1", "pieces-2")
 ESCAPE = re.compile(rb"\\(?:([rnt\\])|x([0-9a-fA-F]{2})|\{(.+?)\*(\d+)\})")
 LINES = re.compile(rb"(?:[^\r]|\r(?!\n))*\r\n|(?s:.)+\Z")
@@ -402,6 +404,10 @@ class Target:
         self.ringbus = binary is not None and servers.is_ringbus(binary)
         self.group, self.server = None, None
 
+    def another(self):
+        """The same program or address, with servers of its own."""
+        return Target(self.label, self.binary, self.fixed)
+
     def address(self, group):
         """Where `group` can run, None when this target cannot serve it."""
         if self.fixed:
@@ -442,26 +448,54 @@ def check(exchange, target, oracle):
     return problems
 
 
-def run_files(files, target, oracle, only, verbose):
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
+def run_group(exchanges, target, oracle, verbose):
+    """All exchanges of one group: the lines to print, and how many passed, failed, were skipped."""
+    counts, lines = {"passed": 0, "failed": 0, "skipped": 0}, []
+    for exchange in exchanges:
+        if target.address(exchange.group) is None:
+            counts["skipped"] += 1
+            continue
+        problems = check(exchange, target, oracle)
+        counts["failed" if problems else "passed"] += 1
+        if problems or verbose:
+            lines.append("%s exchange %s/%s (%s)" % ("FAIL" if problems else "ok  ",
+                                                     exchange.group.name, exchange.name,
+                                                     exchange.where))
+        lines += ["    " + problem for problem in problems]
+    return lines, counts
+
+
+def groups_of(files, only):
+    """Lists of exchanges that share a group, in the order of the files."""
+    groups = {}
     for path in files:
-        exchanges, _ = read_file(path)
-        for exchange in exchanges:
-            label = "%s/%s" % (exchange.group.name, exchange.name)
-            if only and only not in label:
-                continue
-            if target.address(exchange.group) is None:
-                counts["skipped"] += 1
-                continue
-            problems = check(exchange, target, oracle)
-            counts["failed" if problems else "passed"] += 1
-            if problems or verbose:
-                print("%s exchange %s (%s)" % ("FAIL" if problems else "ok  ", label,
-                                               exchange.where))
-            for problem in problems:
-                print("    " + problem)
+        for exchange in read_file(path)[0]:
+            if not only or only in "%s/%s" % (exchange.group.name, exchange.name):
+                groups.setdefault(exchange.group, []).append(exchange)
+    return list(groups.values())
+
+
+def run_files(files, target, oracle, only, verbose):
+    """Groups have servers of their own, and mostly wait: several run at once."""
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+
+    def one(exchanges):
+        mine, other = target.another(), oracle and oracle.another()
+        try:
+            return run_group(exchanges, mine, other, verbose)
+        finally:
+            mine.stop()
+            if other is not None:
+                other.stop()
+
+    with concurrent.futures.ThreadPoolExecutor(GROUPS_AT_ONCE) as pool:
+        for lines, counts in pool.map(one, groups_of(files, only)):
+            for line in lines:
+                print(line)
             sys.stdout.flush()
-    return counts
+            for name, count in counts.items():
+                total[name] += count
+    return total
 
 
 # --- recording -----------------------------------------------------------------------------------
