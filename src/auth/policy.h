@@ -118,6 +118,7 @@ struct rb_policy_login {
     struct rb_slice user, pass, token; /* single user, or token; pass and token plain or bcrypt */
     int32_t no_auth_user;              /* index in policy->users; -1: none */
     int64_t timeout_ns;
+    bool invented;  /* no_auth_user is none of the file's; INFO asks for a login all the same */
     bool overrides; /* false: the listener follows the global login */
 };
 

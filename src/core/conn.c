@@ -211,6 +211,7 @@ void rb_conn_send_info(struct rb_conn *conn, bool connect_info)
     }
     if (connect_info) {
         info.connect_info = true;
+        info.auth_required = rb_policy_auth_required(core->settings->policy, websocket);
         info.remote_account = conn->account->name;
         info.acc_is_sys = rb_account_is_system(conn->account);
         info.max_payload = conn->max_payload;

@@ -556,11 +556,17 @@ static void judge(struct rb_conn *conn, const struct rb_connect *connect)
     }
 }
 
-/* Nothing that would prove another identity than the one at hand. */
+/* Nothing that would prove another identity than the one at hand. To nats-server a repeated CONNECT is laid over the
+ * one before, and a token does not count beside a user, nor a user beside an nkey. */
 static bool keeps_identity(const struct rb_conn *conn, const struct rb_connect *connect)
 {
-    if (!conn->connected || connect->auth_token.len + connect->nkey.len + connect->jwt.len > 0) {
+    if (!conn->connected || connect->nkey.len + connect->sig.len > 0 ||
+        (connect->auth_token.len > 0 && conn->identity_kind != RB_IDENTITY_USER &&
+         conn->identity_kind != RB_IDENTITY_NKEY)) {
         return false;
+    }
+    if (conn->identity_kind == RB_IDENTITY_NKEY) {
+        return true;
     }
     return connect->pass.len == 0 &&
            (connect->user.len == 0 || rb_slice_equal(connect->user, conn->identity));

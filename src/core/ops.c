@@ -150,7 +150,7 @@ static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slic
         msg.sender = rb_slice_of(sender, rb_conn_client_info(conn, true, sender, sizeof(sender)));
     }
     if (!rb_deliver_publish(conn->account, &msg) && op->reply.len > 0 && conn->no_responders) {
-        rb_deliver_no_responders(conn, op->reply, op->subject);
+        rb_deliver_no_responders(conn, op->reply, subject);
     }
 }
 
@@ -298,8 +298,9 @@ static void do_ping(struct rb_conn *conn)
         rb_conn_log(conn, RB_LOG_TRC, "<<- [PING]");
         rb_conn_log(conn, RB_LOG_TRC, "->> [PONG]");
     }
-    if (conn->connected && !conn->info_sent) {
-        conn->info_sent = true; /* only the first PING after CONNECT can bring it */
+    bool known = conn->connected || conn->identity_kind != RB_IDENTITY_NONE;
+    if (known && !conn->info_sent) {
+        conn->info_sent = true; /* only the first PING of somebody can bring it */
         if (conn->async_info) {
             rb_conn_send_info(conn, true);
         }

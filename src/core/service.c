@@ -6,7 +6,7 @@
  *
  * 1. An awaited answer belongs to the shard of the request; its subject names that shard, and that shard's interest in
  *    "_R_.<s>.>" of the exporter's account brings it home from any other.
- * 2. It ends with the first answer (single), with an empty one (chunked), or when nothing came for the threshold.
+ * 2. It ends with the first answer (single), with an empty one (stream, chunked), or when nothing came for the threshold.
  * 3. At most RESPONSES_MAX answers are awaited per shard; beyond that a request finds no responders.
  * 4. A request passes at most IMPORTS_MAX imports, so a cycle ends even if the configuration check missed it.
  */
@@ -129,8 +129,8 @@ static bool take_response(struct rb_account *exporter, void *ctx, const struct r
         rb_latency_answered(core, response->latency, msg->sender, wanted);
         response->latency = NULL;
     }
-    bool last = response->type == RB_RESPONSE_SINGLE ||
-                (response->type == RB_RESPONSE_CHUNKED && msg->payload.len == msg->header_len);
+    bool last =
+        response->type == RB_RESPONSE_SINGLE || msg->payload.len == msg->header_len;
     if (last) {
         free_response(core, response);
     } else {

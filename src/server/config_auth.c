@@ -478,6 +478,26 @@ static void check_twice(struct rb_load *load)
     free(sorted);
 }
 
+/** A file that only gives the system account users leaves "$G" open, as in nats-server. */
+static bool is_open(const struct rb_load *load)
+{
+    return load->system_named && load->policy->account_count == 2 &&
+           load->blocks.authorization == NULL && load->blocks.no_auth_user == NULL;
+}
+
+/** The user all who show nothing become then: of the name no other user has; without a password. */
+static struct rb_policy_user nobody(struct rb_load *load)
+{
+    static const char name[] = "nats-nobody-------------------------------";
+    size_t len = sizeof("nats-nobody") - 1;
+    for (uint32_t i = 0; i < load->user_count && len < sizeof(name) - 1;) {
+        bool taken = rb_slice_equal(load->users[i].user.name, rb_slice_of(name, len));
+        len += taken;
+        i = taken ? 0 : i + 1;
+    }
+    return (struct rb_policy_user){ .name = rb_slice_of(name, len), .types = RB_TYPE_ALL };
+}
+
 void rb_load_users_finish(struct rb_load *load)
 {
     struct rb_policy *policy = load->policy;
@@ -486,11 +506,18 @@ void rb_load_users_finish(struct rb_load *load)
     if (users == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < load->user_count; i++) {
-        users[i] = load->users[i].user;
+    uint32_t count = 0;
+    while (count < load->user_count) {
+        users[count] = load->users[count].user;
+        count++;
+    }
+    if (is_open(load)) {
+        policy->login.no_auth_user = (int32_t)count;
+        policy->login.invented = true;
+        users[count++] = nobody(load);
     }
     policy->users = users;
-    policy->user_count = load->user_count;
+    policy->user_count = count;
 }
 
 /* ------------------------------------------------------------------ proxies */

@@ -88,6 +88,7 @@ static void read_list(struct rb_load *load, const struct rb_conf_entry *entry, b
             count += read_entry(load, &item, i->value->text, queues, &entries[count]);
         }
     }
+    /* to nats-server an empty list is none: `allow: []` allows everything */
     *ret_list = (struct rb_perm_list){ .entries = entries, .count = count, .set = count > 0 };
 }
 

@@ -111,7 +111,8 @@ static bool asks_for_login(const struct rb_policy *policy, bool websocket)
 {
     const struct rb_policy_login *login =
         websocket && policy->websocket_login.overrides ? &policy->websocket_login : &policy->login;
-    return rb_policy_auth_required(policy, websocket) && (websocket || login->no_auth_user < 0);
+    return rb_policy_auth_required(policy, websocket) &&
+           (websocket || login->no_auth_user < 0 || login->invented);
 }
 
 static void set_info(struct rb_core_settings *settings, const struct rb_config *config,

@@ -5,7 +5,7 @@
 
 Each check starts its own server and names the advisories it belongs to. A check whose configuration
 ringbus refuses as not supported yet is skipped with that reason, so it runs as soon as it can.
-What raw exchanges can show is in exchanges/next/10-advisories.txt. The last line printed is
+What raw exchanges can show is in exchanges/10-advisories.txt. The last line printed is
 "advisories: N passed, N failed, N skipped".
 """
 

@@ -6,6 +6,9 @@ import re
 MSG = re.compile(rb"(MSG) (\S+) (\S+) (?:(\S+) )?(\d+)\r\n")
 HMSG = re.compile(rb"(HMSG) (\S+) (\S+) (?:(\S+) )?(\d+) (\d+)\r\n")
 
+# What a service import makes of a reply is each server's own.
+ROUTED_REPLY = re.compile(rb"_R_\.[A-Za-z0-9]{6}\.[A-Za-z0-9_.]+")
+
 # Fields of INFO that may be there or not, and fields that must be there but differ by nature.
 INFO_OPTIONAL = ("xkey", "git_commit", "ringbus")
 INFO_VARYING = ("server_id", "version", "go", "port", "client_id")
@@ -60,6 +63,20 @@ def mask_sid(message):
     return b" ".join(parts)
 
 
+def mask_reply(message):
+    head, end, body = message.partition(b"\r\n")
+    return ROUTED_REPLY.sub(b"_R_.*", head) + end + body
+
+
+def last_reply(stream):
+    """The reply subject of the last delivery that has one."""
+    for message in reversed(split(stream)):
+        match = HMSG.match(message) or MSG.match(message)
+        if match and match.group(4):
+            return match.group(4)
+    return b"nobody.asked"
+
+
 def normal(stream, sort=False, hide_sid=False, keep_pings=False):
     """The comparable form of a stream.
 
@@ -75,6 +92,7 @@ def normal(stream, sort=False, hide_sid=False, keep_pings=False):
             continue
         if message.startswith(b"INFO "):
             message = normal_info(message)
+        message = mask_reply(message)
         if is_delivery(message):
             if hide_sid:
                 message = mask_sid(message)
