@@ -209,6 +209,9 @@ void rb_conn_send_info(struct rb_conn *conn, bool connect_info)
         info.tls_required = false;
         info.tls_available = true;
     }
+    if (!connect_info && !websocket && rb_link_tls_first(conn->link)) {
+        info.tls_required = true; /* too late to choose, also where it is optional */
+    }
     if (connect_info) {
         info.connect_info = true;
         info.auth_required = rb_policy_auth_required(core->settings->policy, websocket);

@@ -294,7 +294,7 @@ static void step_handshake(struct rb_conn *conn)
 static void fail_handshake(struct rb_conn *conn)
 {
     rb_counter_add(&conn->core->stats.tls_failed, 1);
-    rb_conn_log(conn, RB_LOG_ERR, "TLS handshake error: %s", rb_tls_error(conn->link->tls));
+    rb_conn_log(conn, RB_LOG_DBG, "TLS handshake error: %s", rb_tls_error(conn->link->tls));
     rb_conn_want_end(conn, RB_CLOSE_TLS, false);
 }
 
@@ -647,7 +647,7 @@ bool rb_link_timer(struct rb_conn *conn)
         break;
     case RB_LINK_HANDSHAKE:
         rb_counter_add(&conn->core->stats.tls_failed, 1);
-        rb_conn_log(conn, RB_LOG_ERR, "TLS handshake timeout");
+        rb_conn_log(conn, RB_LOG_DBG, "TLS handshake timeout");
         rb_conn_want_end(conn, RB_CLOSE_TLS, true);
         break;
     default:
