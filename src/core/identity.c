@@ -3,7 +3,8 @@
  *   CONNECT --> fields kept in the connection --> rb_auth_begin --at once or later--> take_verdict --> bind
  *
  * 1. A connection is a member of at most one account: `account_link` is in that account's list, and it is counted there.
- * 2. A repeated CONNECT drops the subscriptions first; without credentials of its own it keeps the identity.
+ * 2. A repeated CONNECT, and the first one after no_auth_user, drops the subscriptions first, so a connection that moves
+ *    to another account has none. Without credentials of its own a repeated one keeps the identity.
  * 3. Compiled permissions are shared by the connections of a user on this shard; the cache holds one count.
  */
 #include "core/identity.h"
@@ -753,7 +754,8 @@ static void remove_forbidden(struct rb_conn *conn)
             (void)snprintf(tail, sizeof(tail), " (sid \"%.*s\")",
                            found[i]->sid_len > 256 ? 256 : found[i]->sid_len,
                            (const char *)found[i]->sid);
-            rb_conn_violation(conn, "Subscription to", subject, RB_S(""), tail);
+            rb_conn_violation(conn, "Subscription to", subject, rb_sublist_queue(&found[i]->ref),
+                              tail);
             rb_conn_log(conn, RB_LOG_INF, "Removed sub \"%.*s\" for \"%.*s\" - not authorized",
                         found[i]->sid_len, (const char *)found[i]->sid, RB_S_ARG(subject));
             rb_conn_unsubscribe(conn, found[i]);

@@ -1,6 +1,7 @@
 /* responses.c - allow_responses: which reply subjects a connection may publish to, because a message brought them.
  *
- * Entries are in the order they came, so the oldest expire first; at most ENTRIES_MAX, then the oldest goes.
+ * Entries are in the order they came, so the oldest expire first; at most ENTRIES_MAX, then the oldest goes. How many answers,
+ * and for how long, is what the permissions say when an answer comes: a reload may have changed that, or taken it away.
  */
 #include "core/conn.h"
 
@@ -11,8 +12,8 @@
 
 struct entry {
     struct rb_list link;
-    uint64_t expires_ns; /* UINT64_MAX: never */
-    int64_t left;        /* -1: any number */
+    uint64_t since_ns;
+    int64_t used;
     uint32_t reply_len;
     uint8_t reply[];
 };
@@ -42,12 +43,17 @@ static void remove_entry(struct rb_conn *conn, struct entry *entry)
     rb_free(conn->core->budget, entry, sizeof(*entry) + entry->reply_len);
 }
 
-static void prune(struct rb_conn *conn)
+static bool expired(const struct rb_conn *conn, const struct entry *entry, int64_t ttl_ns)
+{
+    return ttl_ns >= 0 && conn->core->now_ns >= entry->since_ns + (uint64_t)ttl_ns;
+}
+
+static void prune(struct rb_conn *conn, int64_t ttl_ns)
 {
     struct rb_responses *responses = conn->responses;
     while (!rb_list_empty(&responses->order)) {
         struct entry *oldest = RB_CONTAINER(responses->order.next, struct entry, link);
-        if (oldest->expires_ns > conn->core->now_ns && responses->map.count < ENTRIES_MAX) {
+        if (!expired(conn, oldest, ttl_ns) && responses->map.count < ENTRIES_MAX) {
             return;
         }
         remove_entry(conn, oldest);
@@ -73,7 +79,7 @@ void rb_conn_allow_response(struct rb_conn *conn, struct rb_slice reply)
     if (!rb_perms_responses(conn->perms, &max, &ttl_ns) || !need_table(conn)) {
         return;
     }
-    prune(conn);
+    prune(conn, ttl_ns);
     struct rb_responses *responses = conn->responses;
     struct entry *entry = rb_map_find(&responses->map, rb_slice_hash(reply), reply);
     if (entry == NULL) {
@@ -91,27 +97,26 @@ void rb_conn_allow_response(struct rb_conn *conn, struct rb_slice reply)
         rb_list_remove(&entry->link);
     }
     rb_list_append(&responses->order, &entry->link);
-    entry->left = max;
-    entry->expires_ns = ttl_ns < 0 ? UINT64_MAX : conn->core->now_ns + (uint64_t)ttl_ns;
+    entry->used = 0;
+    entry->since_ns = conn->core->now_ns;
 }
 
 bool rb_conn_use_response(struct rb_conn *conn, struct rb_slice subject)
 {
-    if (conn->responses == NULL) {
+    int64_t max, ttl_ns;
+    if (conn->responses == NULL || !rb_perms_responses(conn->perms, &max, &ttl_ns)) {
         return false;
     }
     struct entry *entry = rb_map_find(&conn->responses->map, rb_slice_hash(subject), subject);
     if (entry == NULL) {
         return false;
     }
-    if (entry->expires_ns <= conn->core->now_ns || entry->left == 0) {
-        remove_entry(conn, entry);
-        return false;
-    }
-    if (entry->left > 0 && --entry->left == 0) {
+    entry->used++;
+    bool allowed = !expired(conn, entry, ttl_ns) && (max < 0 || entry->used <= max);
+    if (!allowed || entry->used == max) {
         remove_entry(conn, entry);
     }
-    return true;
+    return allowed;
 }
 
 void rb_conn_drop_responses(struct rb_conn *conn)
