@@ -219,7 +219,8 @@ struct rb_job *rb_work_done(struct rb_work *work, uint32_t home_index)
     }
     pthread_mutex_lock(&home->lock);
     struct rb_job *job = list_pop(&home->done);
-    bool run = job == NULL && home->waiting.first != NULL;
+    bool run = job == NULL && home->waiting.first != NULL &&
+               (work->options.later == NULL || !work->options.later(work->options.later_ctx));
     if (run) {
         job = list_pop(&home->waiting);
     }

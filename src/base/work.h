@@ -31,6 +31,9 @@ struct rb_work_options {
      */
     void (*wake)(void *ctx, uint32_t home);
     void *wake_ctx;
+    /** Without threads: true keeps a job that could run for a later rb_work_done. NULL: none waits. */
+    bool (*later)(void *ctx);
+    void *later_ctx;
 };
 
 RB_MUST_CHECK enum rb_err rb_work_create(const struct rb_work_options *options,
