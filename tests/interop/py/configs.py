@@ -21,6 +21,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent.parent
 PLACE = re.compile(r"^t\.conf:\d+:\d+: ")
 PARSE_PLACE = re.compile(r" \(t\.conf:\d+:\d+\)$")
+ORACLE_TRIES = 20
 DIGEST = re.compile(r"is valid \((sha256:[0-9a-f]{64})\)")
 
 
@@ -116,6 +117,11 @@ def main():
             ours = check(os.path.abspath(args.server), folder)
             theirs = check(oracle, folder) if oracle else (0, "", [])
             problem = compare(text, ours, theirs)
+            for _ in range(ORACLE_TRIES if oracle and problem else 0):
+                theirs = check(oracle, folder)  # what it names depends on the order of a map
+                problem = compare(text, ours, theirs)
+                if not problem:
+                    break
             if args.show:
                 print(name, repr(text), ours, theirs, sep="\n    ")
             if problem:
