@@ -14,7 +14,8 @@ enum rb_log_level { RB_LOG_FTL, RB_LOG_ERR, RB_LOG_WRN, RB_LOG_INF, RB_LOG_DBG, 
  */
 struct rb_log {
     int fd; /* -1: nowhere */
-    bool debug, trace, time, utc, color;
+    _Atomic bool debug, trace; /* a reload changes them while they are read */
+    bool time, utc, color;
     long pid;
     void (*sink)(void *ctx, enum rb_log_level level, const char *message);
     void *sink_ctx;

@@ -5,7 +5,10 @@
  * 2. A service import is a special subscription in the importer's sublist under the queue name LOCAL_QUEUE, which no
  *    client can write. All members of that group take a message, on the publishing shard only, and no shard is told.
  * 3. Shadows of a subscription are found by its address; they go before it does. An import's tables live in the
- *    account's arena, so a reload drops all shadows, makes new tables, and then new shadows.
+ *    account's arena, together with all that they point to but the policy.
+ * 4. A reload leaves imports and mappings that did not change as they are, and only turns their pointers to the new policy. What
+ *    did change is made before the old is dropped, in one turn: other shards see at most a change of weight, so nobody's messages
+ *    are lost.
  */
 #include "core/account.h"
 
@@ -406,22 +409,40 @@ bool rb_account_wanted(struct rb_account *account, struct rb_slice subject)
 
 /* Imports and mappings from a policy */
 
-static void drop_imports(struct rb_account *account)
+/* What an account imports. */
+struct exchange {
+    struct rb_arena *arena;
+    struct rb_stream_import *streams;
+    struct rb_service_import *services;
+    uint32_t stream_count, service_count;
+};
+
+static struct exchange take_exchange(struct rb_account *account)
 {
-    for (uint32_t i = 0; i < account->service_count; i++) {
-        rb_account_unlisten(account, &account->services[i].special);
-        rb_transform_destroy(account->services[i].into);
+    struct exchange taken = { .arena = account->arena,
+                              .streams = account->streams,
+                              .services = account->services,
+                              .stream_count = account->stream_count,
+                              .service_count = account->service_count };
+    account->arena = NULL;
+    account->streams = NULL;
+    account->services = NULL;
+    account->stream_count = account->service_count = 0;
+    return taken;
+}
+
+static void drop_exchange(struct rb_account *account, const struct exchange *exchange)
+{
+    for (uint32_t i = 0; i < exchange->service_count; i++) {
+        rb_account_unlisten(account, &exchange->services[i].special);
+        rb_transform_destroy(exchange->services[i].into);
     }
-    for (uint32_t i = 0; i < account->stream_count; i++) {
-        rb_transform_destroy(account->streams[i].into);
-        rb_transform_destroy(account->streams[i].back);
+    for (uint32_t i = 0; i < exchange->stream_count; i++) {
+        rb_transform_destroy(exchange->streams[i].into);
+        rb_transform_destroy(exchange->streams[i].back);
     }
-    account->service_count = account->stream_count = 0;
-    rb_mappings_destroy(account->mappings);
-    account->mappings = NULL;
-    if (account->arena != NULL) {
-        rb_arena_destroy(account->arena);
-        account->arena = NULL;
+    if (exchange->arena != NULL) {
+        rb_arena_destroy(exchange->arena);
     }
 }
 
@@ -496,11 +517,15 @@ static enum rb_err add_stream(struct rb_account *account, const struct rb_import
 {
     char error[RB_TRANSFORM_ERROR_MAX];
     struct rb_stream_import *stream = &account->streams[account->stream_count];
-    *stream = (struct rb_stream_import){ .from = from, .subject = import->subject };
+    *stream = (struct rb_stream_import){ .from = from };
+    stream->subject = join(account->arena, (struct rb_slice){ NULL, 0 }, import->subject);
+    if (stream->subject.ptr == NULL) {
+        return RB_ERR_MEMORY;
+    }
     if (import->to.len == 0) {
         struct rb_slice prefix = import->prefix;
         stream->local = join(account->arena, prefix, import->subject);
-        if (prefix.len == 0) {
+        if (prefix.len == 0 && stream->local.ptr != NULL) {
             account->stream_count++;
             return RB_OK;
         }
@@ -598,13 +623,126 @@ static enum rb_err add_imports(struct rb_account *account, const struct rb_polic
     return err;
 }
 
-static void drop_account_policy(struct rb_account *account)
+/* Invariant 4: the same texts and the same exporters, in the same order. */
+static bool same_imports(const struct rb_policy *before, const struct rb_policy_account *was,
+                         const struct rb_policy *policy, const struct rb_policy_account *own)
 {
-    if (account->stream_count > 0) {
-        each_sub(account, drop_shadows);
+    bool same = was->import_count == own->import_count;
+    for (uint32_t i = 0; i < own->import_count && same; i++) {
+        const struct rb_import *a = &was->imports[i], *b = &own->imports[i];
+        same = a->service == b->service &&
+               before->accounts[a->account].id == policy->accounts[b->account].id &&
+               rb_slice_equal(a->subject, b->subject) && rb_slice_equal(a->to, b->to) &&
+               rb_slice_equal(a->prefix, b->prefix);
     }
-    drop_imports(account);
+    return same;
+}
+
+static bool same_mapping(const struct rb_mapping *a, const struct rb_mapping *b)
+{
+    bool same = a->target_count == b->target_count && rb_slice_equal(a->source, b->source);
+    for (uint32_t i = 0; i < b->target_count && same; i++) {
+        same = a->targets[i].weight == b->targets[i].weight &&
+               rb_slice_equal(a->targets[i].subject, b->targets[i].subject) &&
+               rb_slice_equal(a->targets[i].cluster, b->targets[i].cluster);
+    }
+    return same;
+}
+
+static enum rb_err apply_mappings(struct rb_account *account, const struct rb_policy_account *was,
+                                  const struct rb_policy_account *own)
+{
+    char error[RB_MAPPINGS_ERROR_MAX];
+    struct rb_mappings *fresh = NULL;
+    bool same = was != NULL && was->mapping_count == own->mapping_count;
+    for (uint32_t i = 0; i < own->mapping_count && same; i++) {
+        same = same_mapping(&was->mappings[i], &own->mappings[i]);
+    }
+    if (same && (own->mapping_count == 0 || account->mappings != NULL)) {
+        return RB_OK;
+    }
+    enum rb_err err = RB_OK;
+    if (own->mapping_count > 0) {
+        err = rb_mappings_create(own->mappings, own->mapping_count,
+                                 account->core->options.info.cluster, &fresh, error);
+    }
+    rb_mappings_destroy(account->mappings);
+    account->mappings = fresh;
+    return err;
+}
+
+/* The same imports in another policy. */
+static void turn_imports(struct rb_account *account, const struct rb_policy *policy)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < account->policy->import_count; i++) {
+        const struct rb_import *import = &account->policy->imports[i];
+        if (import->service) {
+            struct rb_service_import *service = &account->services[at++];
+            service->policy = import;
+            service->exported =
+                rb_service_export(&policy->accounts[import->account], import->subject);
+        }
+    }
+}
+
+static void forget_shadows(struct rb_account *account, struct rb_sub *sub)
+{
+    sub->flags &= (uint8_t)~RB_SUB_SHADOWED;
+}
+
+static void drop_shadow_map(struct rb_account *account, struct rb_map *map)
+{
+    uint32_t at = 0;
+    for (struct rb_shadow *shadow; (shadow = rb_map_next(map, &at)) != NULL;) {
+        while (shadow != NULL) {
+            struct rb_shadow *next = shadow->next;
+            remove_ref(shadow->in, &shadow->sub.ref);
+            free_shadow(account->core, shadow);
+            shadow = next;
+        }
+    }
+    rb_map_deinit(map);
+}
+
+/* Makes the imports of account->policy (NULL: none) in place of those that are there. */
+static enum rb_err change_imports(struct rb_account *account, const struct rb_policy *policy)
+{
+    struct exchange old = take_exchange(account);
+    struct rb_map old_shadows = account->shadows;
+    rb_map_init(&account->shadows, account->core->budget, 0, shadow_equal, shadow_hash);
+    if (old.stream_count > 0) {
+        each_sub(account, forget_shadows);
+    }
+    enum rb_err err = account->policy == NULL ? RB_OK : add_imports(account, policy);
+    if (account->stream_count > 0) {
+        each_sub(account, shadow_again);
+    }
+    drop_shadow_map(account, &old_shadows);
+    drop_exchange(account, &old);
+    return err;
+}
+
+static enum rb_err apply_imports(struct rb_account *account, const struct rb_policy *before,
+                                 const struct rb_policy_account *was,
+                                 const struct rb_policy *policy)
+{
+    const struct rb_policy_account *own = account->policy;
+    if (was != NULL && account->stream_count + account->service_count == was->import_count &&
+        same_imports(before, was, policy, own)) {
+        turn_imports(account, policy);
+        return RB_OK;
+    }
+    return change_imports(account, policy);
+}
+
+/* The configuration does not name it any more. */
+static void retire_account(struct rb_account *account)
+{
     account->policy = NULL;
+    (void)change_imports(account, NULL); /* making none cannot fail */
+    rb_mappings_destroy(account->mappings);
+    account->mappings = NULL;
 }
 
 static enum rb_err set_name(struct rb_account *account, struct rb_slice name)
@@ -621,49 +759,48 @@ static enum rb_err set_name(struct rb_account *account, struct rb_slice name)
     return RB_OK;
 }
 
-static enum rb_err apply_account(struct rb_account *account, const struct rb_policy *policy,
+static enum rb_err apply_account(struct rb_account *account, const struct rb_policy *before,
+                                 const struct rb_policy *policy,
                                  const struct rb_policy_account *own)
 {
     struct rb_core *core = account->core;
     bool fresh = account->name.len == 0;
+    const struct rb_policy_account *was = account->policy;
     enum rb_err err = set_name(account, own->name);
     account->policy = own;
-    if (err == RB_OK && own->mapping_count > 0) {
-        char error[RB_MAPPINGS_ERROR_MAX];
-        err = rb_mappings_create(own->mappings, own->mapping_count, core->options.info.cluster,
-                                 &account->mappings, error);
-    }
-    if (err == RB_OK) {
-        err = add_imports(account, policy);
-    }
-    if (err == RB_OK && account->stream_count > 0) {
-        each_sub(account, shadow_again);
-    }
+    enum rb_err failed = apply_mappings(account, was, own);
+    err = err == RB_OK ? failed : err;
+    failed = apply_imports(account, before, was, policy);
+    err = err == RB_OK ? failed : err;
     if (err == RB_OK && fresh && core->hooks.account_up != NULL) {
         core->hooks.account_up(core->hooks.ctx, account);
     }
     return err;
 }
 
-enum rb_err rb_accounts_apply(struct rb_core *core)
+static bool named_by(const struct rb_policy *policy, const struct rb_account *account)
 {
-    for (uint32_t i = 0; i < core->account_cap; i++) {
-        if (core->accounts[i] != NULL) {
-            drop_account_policy(core->accounts[i]);
-        }
-    }
+    return rb_policy_account_by_name(policy, account->name) >= 0;
+}
+
+enum rb_err rb_accounts_apply(struct rb_core *core, const struct rb_policy *before)
+{
     const struct rb_policy *policy = core->settings->policy;
+    enum rb_err err = RB_OK;
     for (uint32_t i = 0; i < policy->account_count; i++) {
         struct rb_account *account = rb_account_get(core, policy->accounts[i].id);
-        if (account == NULL) {
-            return RB_ERR_MEMORY;
-        }
-        enum rb_err err = apply_account(account, policy, &policy->accounts[i]);
-        if (err != RB_OK) {
-            return err;
+        enum rb_err failed = account == NULL
+                                 ? RB_ERR_MEMORY
+                                 : apply_account(account, before, policy, &policy->accounts[i]);
+        err = err == RB_OK ? failed : err;
+    }
+    for (uint32_t i = 0; i < core->account_cap; i++) {
+        struct rb_account *account = core->accounts[i];
+        if (account != NULL && account->policy != NULL && !named_by(policy, account)) {
+            retire_account(account);
         }
     }
-    return RB_OK;
+    return err;
 }
 
 void rb_accounts_deinit(struct rb_core *core)
@@ -675,9 +812,10 @@ void rb_accounts_deinit(struct rb_core *core)
             continue;
         }
         rb_assert(rb_list_empty(&account->conns));
-        atomic_store(&account->shared->parts,
-                     NULL); /* nobody looks any more: all shards have stopped */
-        drop_imports(account);
+        atomic_store(&account->shared->parts, NULL); /* all shards have stopped: nobody looks */
+        struct exchange left = take_exchange(account);
+        drop_exchange(account, &left);
+        rb_mappings_destroy(account->mappings);
         if (account->sublist != NULL) {
             rb_sublist_destroy(account->sublist);
         }

@@ -70,8 +70,11 @@ struct rb_account *rb_account_of_policy(struct rb_core *core, uint32_t index);
 /** The system account, or NULL. */
 struct rb_account *rb_account_system(struct rb_core *core);
 bool rb_account_is_system(const struct rb_account *account);
-/** Gives every account of the core's policy its imports and mappings; at start and after a reload. */
-RB_MUST_CHECK enum rb_err rb_accounts_apply(struct rb_core *core);
+/**
+ * Gives every account of the core's policy its imports and mappings. `before`: the policy that was in force and still
+ * lives; NULL at start. Accounts go on after one that failed. RB_ERR_MEMORY: some imports or mappings are missing.
+ */
+RB_MUST_CHECK enum rb_err rb_accounts_apply(struct rb_core *core, const struct rb_policy *before);
 /** Frees all; no connection is left. */
 void rb_accounts_deinit(struct rb_core *core);
 

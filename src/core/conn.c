@@ -102,7 +102,7 @@ enum rb_err rb_core_init(struct rb_core *core)
     rb_wheel_init(&core->wheel, core->now_ns);
     core->err_limit = (struct rb_log_limit){ .interval_ns = 1000000000 };
     take_options(core);
-    return rb_accounts_apply(core);
+    return rb_accounts_apply(core, NULL);
 }
 
 enum rb_err rb_core_apply(struct rb_core *core, const struct rb_core_settings *settings)
@@ -110,11 +110,11 @@ enum rb_err rb_core_apply(struct rb_core *core, const struct rb_core_settings *s
     const struct rb_core_settings *before = core->settings;
     core->settings = settings;
     take_options(core);
-    enum rb_err err = rb_accounts_apply(core);
+    enum rb_err err = rb_accounts_apply(core, before->policy);
+    rb_perms_cache_drop(core); /* its sources lie in the old policy */
     for (struct rb_list *link = core->conns.next; link != &core->conns; link = link->next) {
         rb_conn_rejudge(RB_CONTAINER(link, struct rb_conn, link_all), before->policy);
     }
-    rb_perms_cache_drop(core);
     rb_core_settings_release(before);
     return err;
 }
@@ -839,23 +839,15 @@ void rb_conn_timer(struct rb_core *core, struct rb_timer *timer)
     }
 }
 
-void rb_conn_lame_duck(struct rb_conn *conn)
+bool rb_conn_tell_info(struct rb_conn *conn, bool ldm)
 {
-    if (rb_conn_open(conn) && conn->async_info && conn->info_sent) {
-        rb_conn_send_info(conn, false);
-    }
-}
-
-bool rb_conn_tell_leave(struct rb_conn *conn)
-{
-    struct rb_core *core = conn->core;
     if (!rb_conn_open(conn) || !conn->async_info || !conn->info_sent) {
         return false;
     }
-    bool was = core->lame_duck;
-    core->lame_duck = true; /* for this INFO */
+    bool was = conn->core->lame_duck;
+    conn->core->lame_duck = ldm;
     rb_conn_send_info(conn, false);
-    core->lame_duck = was;
+    conn->core->lame_duck = was;
     return true;
 }
 

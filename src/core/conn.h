@@ -137,10 +137,8 @@ void rb_conn_start(struct rb_conn *conn, bool send_info);
 void rb_conn_stall(struct rb_conn *conn);
 /** Goes on with input that waited for a verdict. */
 void rb_conn_continue(struct rb_conn *conn);
-/** Lame duck: tells clients to go elsewhere (INFO with ldm). */
-void rb_conn_lame_duck(struct rb_conn *conn);
-/** The same to one client while the server goes on. False: it does not know such INFO, or is not ready for it. */
-bool rb_conn_tell_leave(struct rb_conn *conn);
+/** INFO to a client at any time. False: it cannot be told (protocol 0, no PONG yet, or ending). `ldm`: go elsewhere. */
+bool rb_conn_tell_info(struct rb_conn *conn, bool ldm);
 /** Queues INFO; `connect_info` marks the one after the first PONG. */
 void rb_conn_send_info(struct rb_conn *conn, bool connect_info);
 /** Queues "-ERR 'text'". */

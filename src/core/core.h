@@ -23,6 +23,7 @@
 #include "ringbus/transport.h"
 
 struct rb_account;
+struct rb_config_lists;
 struct rb_conn;
 struct rb_perms;
 
@@ -110,6 +111,7 @@ struct rb_core_settings {
     _Atomic uint32_t ref_count;
     struct rb_core_options options;      /* shard_index is not set */
     const struct rb_policy *policy;      /* holds a count */
+    const struct rb_config_lists *lists; /* in the policy's arena; the server's to read, opaque here */
     struct rb_tls_context *tls, *ws_tls; /* NULL: none; hold counts */
     struct rb_arena *arena;
 };

@@ -635,13 +635,14 @@ static void take_document(struct rb_conn *conn, struct rb_slice json)
 /* Subscriptions of another CONNECT, or of no_auth_user before any, belong to an account that may not be the next one. */
 static bool starts_anew(const struct rb_conn *conn)
 {
-    return conn->connected || rb_policy_auth_required(conn->core->settings->policy,
-                                                      conn->type == RB_TYPE_WEBSOCKET);
+    return conn->connected ||
+           rb_policy_auth_required(conn->core->settings->policy, conn->type == RB_TYPE_WEBSOCKET);
 }
 
 void rb_conn_connect(struct rb_conn *conn, struct rb_slice json)
 {
-    if (starts_anew(conn) && !rb_conn_drop_subs(conn)) { /* goes on when there is room for the rest */
+    if (starts_anew(conn) &&
+        !rb_conn_drop_subs(conn)) { /* goes on when there is room for the rest */
         conn->again = rb_buf_acquire(&conn->core->bufs, (uint32_t)json.len);
         if (conn->again == NULL) {
             rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
@@ -703,6 +704,19 @@ static enum standing find_again(const struct rb_conn *conn, const struct rb_poli
     return same_text(was->pass, now->pass) && (now->types & conn->type) != 0 ? STANDS : CHANGED;
 }
 
+/* Of a login that was `authorization { user, password }`: the same, or a user of "$G" with the same secret. */
+static enum standing single_user(const struct rb_policy *policy, const struct rb_policy_login *was,
+                                 const struct rb_policy_login *now,
+                                 const struct rb_policy_user **ret_user)
+{
+    const struct rb_policy_user *user = rb_policy_user_by_name(policy, was->user);
+    if (user != NULL) {
+        *ret_user = user;
+        return user->account == 0 && same_text(was->pass, user->pass) ? STANDS : CHANGED;
+    }
+    return same_text(was->user, now->user) && same_text(was->pass, now->pass) ? STANDS : CHANGED;
+}
+
 static enum standing stand(const struct rb_conn *conn, const struct rb_policy *before,
                            const struct rb_policy *policy, const struct rb_policy_user **ret_user)
 {
@@ -711,17 +725,19 @@ static enum standing stand(const struct rb_conn *conn, const struct rb_policy *b
         websocket && before->websocket_login.overrides ? &before->websocket_login : &before->login;
     const struct rb_policy_login *now =
         websocket && policy->websocket_login.overrides ? &policy->websocket_login : &policy->login;
+    bool required = rb_policy_auth_required(policy, websocket);
     *ret_user = NULL;
     switch (conn->identity_kind) {
+    case RB_IDENTITY_NONE: /* whatever it offered was not kept: it has to come again */
+        return required ? CHANGED : STANDS;
     case RB_IDENTITY_USER:
     case RB_IDENTITY_NKEY:
         if (conn->user != NULL) {
             return find_again(conn, before, policy, ret_user);
         }
-        return same_text(was->user, now->user) && same_text(was->pass, now->pass) ? STANDS
-                                                                                  : CHANGED;
+        return !required ? STANDS : single_user(policy, was, now, ret_user);
     case RB_IDENTITY_TOKEN:
-        return same_text(was->token, now->token) ? STANDS : CHANGED;
+        return !required || same_text(was->token, now->token) ? STANDS : CHANGED;
     default:
         return STANDS;
     }
@@ -770,44 +786,77 @@ static void remove_forbidden(struct rb_conn *conn)
     }
 }
 
-void rb_conn_rejudge(struct rb_conn *conn, const struct rb_policy *before)
+/* The certificate is none of those that may connect now. */
+static bool unpinned(const struct rb_conn *conn)
 {
-    struct rb_core *core = conn->core;
-    const struct rb_policy *policy = core->settings->policy;
-    if (!rb_conn_open(conn) || rb_list_empty(&conn->account_link)) {
-        return;
+    if (!rb_link_is_tls(conn->link) || conn->type == RB_TYPE_WEBSOCKET) {
+        return false; /* what the websocket block says cannot be reloaded */
     }
+    const struct rb_tls_context *tls = conn->core->settings->tls;
+    const struct rb_tls_peer *peer = rb_link_peer(conn->link);
+    return tls != NULL && !rb_tls_context_pins(tls, peer == NULL || peer->cert_count == 0
+                                                        ? ""
+                                                        : peer->certs[0].spki_sha256);
+}
+
+/* Why `conn` may not stay; RB_CLOSE_NONE: it may. *ret_user: what it is in the new policy. */
+static enum rb_close_reason judge_again(struct rb_conn *conn, const struct rb_policy *before,
+                                        const struct rb_policy_user **ret_user)
+{
+    const struct rb_policy *policy = conn->core->settings->policy;
+    *ret_user = NULL;
     if (conn->account->policy == NULL) {
-        rb_conn_want_end(conn, RB_CLOSE_MISSING_ACCOUNT, false);
-        return;
+        return RB_CLOSE_MISSING_ACCOUNT;
     }
     if (!proxy_trusted(policy, conn->proxy_key)) {
-        rb_conn_want_end(conn, RB_CLOSE_PROXY_NOT_TRUSTED, false);
-        return;
+        return RB_CLOSE_PROXY_NOT_TRUSTED;
     }
-    const struct rb_policy_user *user;
-    switch (stand(conn, before, policy, &user)) {
+    if (unpinned(conn)) {
+        return RB_CLOSE_TLS;
+    }
+    switch (stand(conn, before, policy, ret_user)) {
     case GONE:
-        rb_conn_want_end(conn, RB_CLOSE_CLIENT, false);
-        return;
+        return RB_CLOSE_CLIENT;
     case CHANGED:
-        refuse_login(conn, RB_REFUSAL_CREDENTIALS, "credentials changed");
-        return;
+        return RB_CLOSE_AUTH;
     case STANDS:
         break;
     }
-    conn->user = user;
+    return RB_CLOSE_NONE;
+}
+
+void rb_conn_rejudge(struct rb_conn *conn, const struct rb_policy *before)
+{
+    struct rb_core *core = conn->core;
+    const struct rb_policy_user *user = NULL;
+    enum rb_close_reason reason = RB_CLOSE_NONE;
+    bool judged = rb_conn_open(conn) && !rb_list_empty(&conn->account_link);
+    if (judged) {
+        reason = judge_again(conn, before, &user);
+    }
+    conn->user = reason == RB_CLOSE_NONE ? user : NULL; /* the old one lies in `before` */
+    if (reason == RB_CLOSE_AUTH) {
+        refuse_login(conn, RB_REFUSAL_CREDENTIALS, "credentials changed");
+    } else if (reason != RB_CLOSE_NONE) {
+        rb_conn_want_end(conn, reason, false);
+    }
+    if (!judged || reason != RB_CLOSE_NONE) {
+        return;
+    }
     take_limits(conn);
     if (conn->custom != NULL) {
         return;
     }
     struct rb_perms *perms;
-    const struct rb_permissions *source = user != NULL ? user->permissions : NULL;
-    if (find_perms(core, source, &perms) != RB_OK) {
+    if (find_perms(core, user != NULL ? user->permissions : NULL, &perms) != RB_OK) {
         rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
         return;
     }
     rb_perms_release(conn->perms);
     conn->perms = perms;
+    int64_t max, ttl_ns;
+    if (perms == NULL || !rb_perms_responses(perms, &max, &ttl_ns)) {
+        rb_conn_drop_responses(conn); /* what was allowed by the old ones is not any more */
+    }
     remove_forbidden(conn);
 }

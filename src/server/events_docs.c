@@ -48,53 +48,53 @@ static void set_features(struct rb_json_out *json)
     rb_json_out_object_end(json);
 }
 
-void rb_event_server(struct rb_json_out *json, struct rb_node_shared *shared, uint64_t wall_ns)
+void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin, uint64_t wall_ns)
 {
     rb_json_out_object(json);
-    rb_json_out_set_text(json, "name", shared->server_name);
-    rb_json_out_set_text(json, "host", shared->info_host);
-    rb_json_out_set_text(json, "id", shared->server_id);
+    rb_json_out_set_text(json, "name", origin->shared->server_name);
+    rb_json_out_set_string(json, "host", origin->settings->options.info.host);
+    rb_json_out_set_text(json, "id", origin->shared->server_id);
     rb_json_out_set_text(json, "ver", RB_NATS_VERSION);
-    set_tags(json, shared->config->lists);
+    set_tags(json, origin->settings->lists);
     set_features(json);
     rb_json_out_set_bool(json, "jetstream", false);
     rb_json_out_set_uint(json, "flags", 0);
-    rb_json_out_set_uint(json, "seq", atomic_fetch_add(&shared->event_seq, 1) + 1);
+    rb_json_out_set_uint(json, "seq", atomic_fetch_add(&origin->shared->event_seq, 1) + 1);
     rb_json_out_set_time(json, "time", wall_ns, false);
     rb_json_out_object_end(json);
 }
 
-static void set_server(struct rb_json_out *json, struct rb_node_shared *shared, uint64_t wall_ns)
+static void set_server(struct rb_json_out *json, const struct rb_event_origin *origin, uint64_t wall_ns)
 {
     rb_json_out_key(json, "server");
-    rb_event_server(json, shared, wall_ns);
+    rb_event_server(json, origin, wall_ns);
 }
 
-void rb_event_id(struct rb_text *out, const struct rb_node_shared *shared)
+void rb_event_id(struct rb_text *out, const struct rb_event_origin *origin)
 {
     struct rb_json_out json;
     rb_json_out_init(&json, out, 0);
     rb_json_out_object(&json);
-    rb_json_out_set_text(&json, "name", shared->server_name);
-    rb_json_out_set_text(&json, "host", shared->info_host);
-    rb_json_out_set_text(&json, "id", shared->server_id);
+    rb_json_out_set_text(&json, "name", origin->shared->server_name);
+    rb_json_out_set_string(&json, "host", origin->settings->options.info.host);
+    rb_json_out_set_text(&json, "id", origin->shared->server_id);
     rb_json_out_object_end(&json);
 }
 
-void rb_event_bye(struct rb_text *out, struct rb_node_shared *shared, uint64_t wall_ns)
+void rb_event_bye(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns)
 {
     struct rb_json_out json;
     rb_json_out_init(&json, out, 0);
-    rb_event_server(&json, shared, wall_ns);
+    rb_event_server(&json, origin, wall_ns);
 }
 
-void rb_event_error(struct rb_text *out, struct rb_node_shared *shared, uint64_t wall_ns, int code,
+void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns, int code,
                     const char *description, bool null_data)
 {
     struct rb_json_out json;
     rb_json_out_init(&json, out, 0);
     rb_json_out_object(&json);
-    set_server(&json, shared, wall_ns);
+    set_server(&json, origin, wall_ns);
     if (null_data) {
         rb_json_out_key(&json, "data");
         rb_json_out_null(&json);
@@ -111,7 +111,7 @@ void rb_event_error(struct rb_text *out, struct rb_node_shared *shared, uint64_t
 
 /* Everything up to and with "server"; the object stays open. */
 static uint64_t begin_event(struct rb_json_out *json, struct rb_text *out, const char *type,
-                            struct rb_node_shared *shared, struct rb_env *env)
+                            const struct rb_event_origin *origin, struct rb_env *env)
 {
     char id[RB_NUID_LEN];
     uint64_t now_ns = wall(env);
@@ -121,7 +121,7 @@ static uint64_t begin_event(struct rb_json_out *json, struct rb_text *out, const
     rb_json_out_set_text(json, "type", type);
     rb_json_out_set_string(json, "id", rb_slice_of(id, sizeof(id)));
     rb_json_out_set_time(json, "timestamp", now_ns, false);
-    set_server(json, shared, now_ns);
+    set_server(json, origin, now_ns);
     return now_ns;
 }
 
@@ -170,20 +170,20 @@ static void set_traffic(struct rb_json_out *json, const char *key, uint64_t msgs
     rb_json_out_object_end(json);
 }
 
-void rb_event_connect(struct rb_text *out, struct rb_node_shared *shared,
+void rb_event_connect(struct rb_text *out, const struct rb_event_origin *origin,
                       const struct rb_conn *conn)
 {
     struct rb_json_out json;
-    (void)begin_event(&json, out, TYPE_CONNECT, shared, conn->core->env);
+    (void)begin_event(&json, out, TYPE_CONNECT, origin, conn->core->env);
     set_client(&json, conn, 0);
     rb_json_out_object_end(&json);
 }
 
-void rb_event_disconnect(struct rb_text *out, struct rb_node_shared *shared,
+void rb_event_disconnect(struct rb_text *out, const struct rb_event_origin *origin,
                          const struct rb_conn *conn, const char *reason)
 {
     struct rb_json_out json;
-    uint64_t now_ns = begin_event(&json, out, TYPE_DISCONNECT, shared, conn->core->env);
+    uint64_t now_ns = begin_event(&json, out, TYPE_DISCONNECT, origin, conn->core->env);
     set_client(&json, conn, now_ns);
     set_traffic(&json, "sent", conn->in_msgs, conn->in_bytes, false);
     set_traffic(&json, "received", conn->out_msgs, conn->out_bytes, false);
@@ -191,14 +191,14 @@ void rb_event_disconnect(struct rb_text *out, struct rb_node_shared *shared,
     rb_json_out_object_end(&json);
 }
 
-void rb_event_account(struct rb_text *out, struct rb_node_shared *shared, struct rb_env *env,
+void rb_event_account(struct rb_text *out, const struct rb_event_origin *origin, struct rb_env *env,
                       struct rb_slice name, const struct rb_account_shared *account)
 {
     struct rb_json_out json;
     struct rb_account_sum sum;
     int64_t conns = atomic_load(&account->conns), leafs = atomic_load(&account->leafnodes);
     rb_account_sum(account, &sum);
-    (void)begin_event(&json, out, TYPE_CONNECTIONS, shared, env);
+    (void)begin_event(&json, out, TYPE_CONNECTIONS, origin, env);
     rb_json_out_set_string(&json, "acc", name);
     rb_json_out_set_string(&json, "name", name);
     rb_json_out_set_int(&json, "conns", conns);
@@ -218,12 +218,12 @@ struct totals {
     uint32_t active_accounts;
 };
 
-static void add_up(const struct rb_node_shared *shared, const struct rb_core *core,
+static void add_up(const struct rb_event_origin *origin, const struct rb_core *core,
                    struct totals *sum)
 {
     *sum = (struct totals){ 0 };
-    for (uint32_t i = 0; i < shared->shard_count; i++) {
-        const struct rb_core_stats *stats = atomic_load(&shared->stats[i]);
+    for (uint32_t i = 0; i < origin->shared->shard_count; i++) {
+        const struct rb_core_stats *stats = atomic_load(&origin->shared->stats[i]);
         if (stats == NULL) {
             continue;
         }
@@ -259,20 +259,20 @@ static void opt_by_kind(struct rb_json_out *json, const char *key, uint64_t clie
     }
 }
 
-void rb_event_statsz(struct rb_text *out, struct rb_node_shared *shared, struct rb_core *core,
+void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin, struct rb_core *core,
                      const struct rb_process_usage *usage)
 {
     struct totals sum;
     struct rb_json_out json;
-    add_up(shared, core, &sum);
+    add_up(origin, core, &sum);
     rb_json_out_init(&json, out, 0);
     rb_json_out_object(&json);
-    set_server(&json, shared, wall(core->env));
+    set_server(&json, origin, wall(core->env));
     rb_json_out_key(&json, "statsz");
     rb_json_out_object(&json);
-    rb_json_out_set_time(&json, "start", shared->start_wall_ns, false);
+    rb_json_out_set_time(&json, "start", origin->shared->start_wall_ns, false);
     rb_json_out_set_uint(&json, "mem", usage->rss_bytes);
-    rb_json_out_set_uint(&json, "cores", shared->core_count);
+    rb_json_out_set_uint(&json, "cores", origin->shared->core_count);
     rb_json_out_set_float(&json, "cpu", usage->cpu_percent);
     rb_json_out_set_uint(&json, "connections", sum.conns);
     rb_json_out_set_uint(&json, "total_connections", sum.conns_total);
@@ -287,7 +287,7 @@ void rb_event_statsz(struct rb_text *out, struct rb_node_shared *shared, struct 
     rb_json_out_opt_uint(&json, "stale_connections", sum.stale);
     opt_by_kind(&json, "stale_connection_stats", sum.stale);
     rb_json_out_set_uint(&json, "active_servers", 1);
-    rb_json_out_set_uint(&json, "gomaxprocs", shared->shard_count);
+    rb_json_out_set_uint(&json, "gomaxprocs", origin->shared->shard_count);
     rb_json_out_object_end(&json);
     rb_json_out_object_end(&json);
 }
@@ -342,14 +342,14 @@ static void set_permissions(struct rb_json_out *json, const struct rb_permission
     rb_json_out_object_end(json);
 }
 
-void rb_event_user(struct rb_text *out, struct rb_node_shared *shared, struct rb_env *env,
+void rb_event_user(struct rb_text *out, const struct rb_event_origin *origin, struct rb_env *env,
                    const struct rb_conn *conn)
 {
     struct rb_json_out json;
     struct rb_slice nothing = { NULL, 0 };
     rb_json_out_init(&json, out, 0);
     rb_json_out_object(&json);
-    set_server(&json, shared, wall(env));
+    set_server(&json, origin, wall(env));
     rb_json_out_key(&json, "data");
     rb_json_out_object(&json);
     rb_json_out_set_string(&json, "user",

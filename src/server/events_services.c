@@ -79,15 +79,17 @@ static void answer_error(struct rb_events *events, struct rb_account *account,
     struct rb_text text;
     struct rb_env *env = events->core->env;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_error(&text, events->shared, env->wall_ns(env->ctx), code, why, false);
+    rb_event_error(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, env->wall_ns(env->ctx), code, why, false);
     rb_events_send(account, reply, &text);
 }
 
 static bool is_meant(const struct rb_events *events, const struct rb_filter *filter)
 {
-    const struct rb_config_lists *lists = events->shared->config->lists;
+    const struct rb_config_lists *lists = events->core->settings->lists;
+    char host[RB_CONFIG_TEXT_MAX];
+    (void)snprintf(host, sizeof(host), "%.*s", RB_S_ARG(events->core->options.info.host));
     struct rb_filter_facts facts = { .name = events->shared->server_name,
-                                     .host = events->shared->info_host,
+                                     .host = host,
                                      .tags = lists->tags,
                                      .tag_count = lists->tag_count };
     return rb_filter_meant(filter, &facts);
@@ -133,7 +135,7 @@ static void answer_conns(struct rb_events *events, struct rb_account *account,
     }
     struct rb_text text;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_account(&text, events->shared, events->core->env, asked->name, asked->shared);
+    rb_event_account(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core->env, asked->name, asked->shared);
     rb_events_send(account, msg->reply, &text);
 }
 
@@ -143,7 +145,7 @@ static void answer_user(struct rb_events *events, struct rb_account *account,
 {
     struct rb_text text;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_user(&text, events->shared, events->core->env, own ? msg->from : NULL);
+    rb_event_user(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core->env, own ? msg->from : NULL);
     rb_events_send(account, msg->reply, &text);
 }
 
@@ -212,7 +214,7 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
     case RB_REQUEST_IDZ: {
         struct rb_text text;
         rb_text_init(&text, RB_EVENT_BYTES_MAX);
-        rb_event_id(&text, events->shared);
+        rb_event_id(&text, &(struct rb_event_origin){ events->shared, events->core->settings });
         rb_events_send(account, msg->reply, &text);
         break;
     }

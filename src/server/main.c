@@ -1,122 +1,78 @@
-/* main.c - the ringbus program: arguments, log, signals, exit code. */
-#include <signal.h>
+/* main.c - the ringbus program: arguments, environment, log, signals, exit code. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "ringbus/log.h"
-#include "server/config.h"
-#include "server/files.h"
 #include "server/logout.h"
-#include "server/node.h"
 #include "server/sdnotify.h"
+#include "server/signals.h"
 #include "server/signal_target.h"
+#include "server/start.h"
 #include "server/switches.h"
 
 #define OUTPUT_MAX 16384
 
-/* A program's files and streams, for the time it runs. */
 struct program {
     const char *name;
     struct rb_config config;
-    struct rb_logout *logout;
     struct rb_log log;
-    char ports_file[RB_PORTS_PATH_MAX];
+    struct rb_logout *logout;
+    struct rb_signals signals;
+    struct rb_log_opts switches;
+    char output[OUTPUT_MAX];
 };
 
-static bool open_log(struct program *p)
+/* False: the program ends with *ret_code. */
+static bool read_arguments(struct program *program, int argc, char **argv, int *ret_code)
 {
-    char error[512];
-    if (rb_logout_open(&p->config, p->name, &p->log, &p->logout, error, sizeof(error)) != RB_OK) {
-        (void)fprintf(stderr, "%s: error opening log: %s\n", p->name, error);
+    char *output = program->output;
+    *ret_code = 0;
+    switch (rb_args_parse(&program->config, argc, argv, output, sizeof(program->output))) {
+    case RB_ARGS_RUN:
+        (void)fputs(output, stderr); /* warnings */
+        return true;
+    case RB_ARGS_EXIT_OK:
+        (void)fputs(output, stdout);
+        return false;
+    case RB_ARGS_EXIT_FAIL:
+        (void)fputs(output, stderr);
+        *ret_code = 1;
+        return false;
+    case RB_ARGS_SIGNAL: {
+        struct rb_signal_world world = rb_signal_world();
+        char error[512];
+        if (!rb_signal_run(&world, output, error, sizeof(error))) {
+            (void)fprintf(stderr, "%s: %s\n", program->name, error);
+            *ret_code = 1;
+        }
         return false;
     }
-    return true;
-}
-
-static bool write_pid_file(struct program *p)
-{
-    char error[512];
-    if (p->config.pid_file[0] == '\0' ||
-        rb_pid_file_write(p->config.pid_file, error, sizeof(error)) == RB_OK) {
-        return true;
+    case RB_ARGS_BAD_FLAG:
+        (void)fputs(output, stderr);
+        (void)fputs(output + strlen(output) + 1, stdout); /* the usage */
+        return false;
     }
-    rb_log_ftl(&p->log, "Could not write pidfile: %s", error);
     return false;
 }
 
-static void write_ports_file(struct program *p, const struct rb_node *node)
+/* A reload: the file, the flags over it, the switches over both. */
+static enum rb_err load(void *ctx, const struct rb_config *running, struct rb_config *ret_config,
+                        char error[RB_CONFIG_ERROR_MAX])
 {
-    char error[1400];
-    struct rb_port port = { .kind = RB_PORT_NATS,
-                            .tls = p->config.lists->tls.set && !p->config.allow_non_tls,
-                            .addr = *rb_node_addr(node),
-                            .both = strcmp(p->config.host, "0.0.0.0") == 0 };
-    if (p->config.ports_file_dir[0] != '\0' &&
-        rb_ports_file_write(p->config.ports_file_dir, p->name, &port, 1, p->ports_file, error,
-                            sizeof(error)) != RB_OK) {
-        rb_log_err(&p->log, "Error writing ports file: %s", error);
+    const struct program *program = ctx;
+    enum rb_err err = rb_config_reload(running, ret_config, error);
+    if (err == RB_OK) {
+        rb_log_opts_apply(&program->switches, ret_config);
     }
+    return err;
 }
 
-static void reopen_log(struct program *p)
+static void ended(void *ctx)
 {
-    char error[512];
-    switch (rb_logout_reopen(p->logout, error, sizeof(error))) {
-    case RB_OK:
-        rb_log_inf(&p->log, "File log re-opened");
-        break;
-    case RB_ERR_UNSUPPORTED:
-        rb_log_inf(&p->log, "File log re-open ignored, not a file logger");
-        break;
-    default:
-        rb_log_err(&p->log, "File log re-open failed: %s", error);
-        break;
-    }
+    struct program *program = ctx;
+    rb_signals_end(&program->signals);
 }
 
-static void block_signals(sigset_t *ret_set)
-{
-    (void)sigemptyset(ret_set);
-    const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        (void)sigaddset(ret_set, numbers[i]);
-    }
-    (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
-/* Returns when the server is to end. */
-static void wait_for_signal(const sigset_t *set, struct program *p)
-{
-    struct rb_log *log = &p->log;
-    for (;;) {
-        int number = 0;
-        if (sigwait(set, &number) != 0) {
-            continue;
-        }
-        switch (number) {
-        case SIGINT:
-            rb_log_inf(log, "Trapped \"interrupt\" signal");
-            return;
-        case SIGTERM:
-            rb_log_inf(log, "Trapped \"terminated\" signal");
-            return;
-        case SIGHUP:
-            rb_log_err(log, "reload (SIGHUP) is not supported by ringbus yet: nothing was changed");
-            break;
-        case SIGUSR1:
-            rb_log_inf(log, "Trapped \"user defined signal 1\" signal");
-            reopen_log(p);
-            break;
-        default:
-            rb_log_err(log, "lame duck mode (SIGUSR2) is not supported by ringbus yet");
-            break;
-        }
-    }
-}
-
-/* A service manager that does not hear us is no reason to stop serving. */
 static void log_unheard(struct rb_log *log, enum rb_err err)
 {
     if (err != RB_OK) {
@@ -124,112 +80,71 @@ static void log_unheard(struct rb_log *log, enum rb_err err)
     }
 }
 
-static void notify_ready(const char *manager, const struct rb_node *node, struct rb_log *log)
+static void notify_ready(struct program *program, struct rb_node *node)
 {
     char addr[RB_ADDR_TEXT_MAX], status[RB_ADDR_TEXT_MAX + 32];
     int len = snprintf(status, sizeof(status), "serving clients on %s",
                        rb_addr_format(rb_node_addr(node), addr));
-    log_unheard(log, rb_sdnotify_ready(manager, rb_slice_of(status, (size_t)len)));
+    log_unheard(&program->log,
+                rb_sdnotify_ready(program->signals.manager, rb_slice_of(status, (size_t)len)));
 }
 
-static void log_start(const struct rb_config *config, const struct rb_node *node,
-                      struct rb_log *log)
+static int serve(struct program *program)
 {
-    char addr[RB_ADDR_TEXT_MAX];
-    rb_log_inf(log, "  Name:     %s", rb_node_name(node));
-    rb_log_inf(log, "  ID:       %s", rb_node_id(node));
-    rb_log_inf(log, "  Shards:   %u, transport uring", rb_node_shard_count(node));
-    if (config->config_file[0] != '\0') {
-        rb_log_inf(log, "Using configuration file: %s (%s)", config->config_file,
-                   config->config_digest);
-    }
-    rb_log_inf(log, "Listening for client connections on %s",
-               rb_addr_format(rb_node_addr(node), addr));
-    rb_log_inf(log, "Server is ready");
-}
-
-/* The environment's switches come on top of file and flags. */
-static void apply_switches(struct rb_config *config)
-{
-    struct rb_log_opts opts = rb_log_opts(getenv(RB_SWITCH_DEBUG), getenv(RB_SWITCH_MONITOR));
-    rb_log_opts_apply(&opts, config);
-}
-
-/* Everything from the first log line to the last. */
-static int run(struct program *p)
-{
-    const char *manager = getenv("NOTIFY_SOCKET");
-    struct rb_log *log = &p->log;
-    sigset_t signals;
-    block_signals(&signals);
-    rb_log_inf(log, "Starting nats-server");
-    rb_log_inf(log, "  Version:  "
-                    "2.15.1"
-                    " (ringbus " RB_VERSION ")");
-    if (!write_pid_file(p)) {
-        return 1;
-    }
-    struct rb_node *node;
+    struct rb_running *running;
     char error[RB_NODE_ERROR_MAX];
-    struct rb_node_options options = { .config = &p->config, .log = log };
-    if (rb_node_start(&options, &node, error) != RB_OK) {
-        rb_log_ftl(log, "%s", error);
+    struct rb_start_options options = { .config = &program->config,
+                                        .log = &program->log,
+                                        .logout = program->logout,
+                                        .program = program->name,
+                                        .ctx = program,
+                                        .load = load,
+                                        .ended = ended };
+    if (rb_running_start(&options, &running, error) != RB_OK) {
+        rb_log_ftl(&program->log, "%s", error);
         return 1;
     }
-    log_start(&p->config, node, log);
-    write_ports_file(p, node);
-    notify_ready(manager, node, log);
-    wait_for_signal(&signals, p);
-    rb_log_inf(log, "Initiating Shutdown...");
-    log_unheard(log, rb_sdnotify_stopping(manager, RB_S("shutting down")));
-    rb_node_stop(node);
-    rb_ports_file_remove(p->ports_file);
-    rb_log_inf(log, "Server Exiting..");
+    notify_ready(program, rb_running_node(running));
+    rb_signals_serve(&program->signals, running, &program->log);
+    log_unheard(&program->log,
+                rb_sdnotify_stopping(program->signals.manager, RB_S("shutting down")));
+    rb_running_stop(running);
     return 0;
 }
 
-static int send_signal(const char *program, const char *command)
+static int run(struct program *program)
 {
-    char error[16384];
-    struct rb_signal_world world = rb_signal_world();
-    if (rb_signal_run(&world, command, error, sizeof(error))) {
-        return 0;
+    char error[RB_NODE_ERROR_MAX];
+    if (rb_signals_init(&program->signals, getenv("NOTIFY_SOCKET")) != RB_OK) {
+        (void)fprintf(stderr, "%s: no file descriptor left\n", program->name);
+        return 1;
     }
-    (void)fprintf(stderr, "%s: %s\n", program, error);
-    return 1;
+    program->switches = rb_log_opts(getenv(RB_SWITCH_DEBUG), getenv(RB_SWITCH_MONITOR));
+    rb_log_opts_apply(&program->switches, &program->config);
+    int code = 1;
+    if (rb_logout_open(&program->config, program->name, &program->log, &program->logout, error,
+                       sizeof(error)) != RB_OK) {
+        (void)fprintf(stderr, "%s: %s\n", program->name, error);
+    } else {
+        code = serve(program);
+    }
+    rb_logout_close(program->logout);
+    rb_signals_deinit(&program->signals);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
-    const char *slash = strrchr(argv[0], '/');
     static struct program program;
-    static char output[OUTPUT_MAX];
+    int code;
+    const char *slash = strrchr(argv[0], '/');
     program.name = slash == NULL ? argv[0] : slash + 1;
     rb_config_defaults(&program.config);
-    switch (rb_args_parse(&program.config, argc, argv, output, sizeof(output))) {
-    case RB_ARGS_RUN:
-        (void)fputs(output, stderr); /* warnings */
-        break;
-    case RB_ARGS_EXIT_OK:
-        (void)fputs(output, stdout);
-        return 0;
-    case RB_ARGS_EXIT_FAIL:
-        (void)fputs(output, stderr);
-        return 1;
-    case RB_ARGS_SIGNAL:
-        return send_signal(program.name, output);
-    case RB_ARGS_BAD_FLAG:
-        (void)fputs(output, stderr);
-        (void)fputs(output + strlen(output) + 1, stdout); /* the usage */
-        rb_config_deinit(&program.config);                /* made by -t */
-        return 0;
+    if (!read_arguments(&program, argc, argv, &code)) {
+        rb_config_deinit(&program.config);
+        return code;
     }
-    apply_switches(&program.config);
-    int code = 1;
-    if (open_log(&program)) {
-        code = run(&program);
-        rb_logout_close(program.logout);
-    }
+    code = run(&program);
     rb_config_deinit(&program.config);
     return code;
 }

@@ -8,7 +8,6 @@
 #include "server/node.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,61 +15,21 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "ringbus/check.h"
 #include "auth/custom.h"
 #include "auth/nkey.h"
-#include "ringbus/ring.h"
-#include "server/account_ids.h"
+#include "ringbus/check.h"
 #include "server/events.h"
 #include "server/monitor.h"
+#include "server/node_inside.h"
+#include "server/orders.h"
 #include "server/services.h"
 #include "server/settings.h"
-#include "server/shard.h"
 #include "server/snapshot.h"
-#include "transport/uring/uring.h"
 
-#define RING_ENTRIES 4096
 #define STOP_POLL_NS 5000000
 #define WORK_THREADS_MAX 4
+#define ORDER_NS INT64_C(2000000000)
 #define ANNOUNCE_NS INT64_C(1000000000)
-
-struct node_shard {
-    struct rb_node *node;
-    pthread_t thread;
-    uint32_t index;
-    int cpu; /* -1: not pinned */
-    bool running;
-    enum rb_err err;
-    char why[128];
-    struct rb_budget budget;
-    struct rb_env env;
-    struct rb_ring *ring;
-    struct rb_transport *transport;
-    struct rb_shard *shard;
-};
-
-struct rb_node {
-    struct rb_config config;
-    struct rb_log log;
-    struct rb_node_shared shared;
-    struct rb_mail mail;
-    struct rb_uring_group *group;
-    struct rb_work *work;
-    struct rb_account_table accounts;
-    struct rb_account_ids ids;
-    bool have_mail;
-    struct rb_addr bound, ws_bound;
-    struct node_shard *shards;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint32_t up_count; /* shards that made what they need, or failed to */
-    bool go, abandon;  /* after up_count is full: run, or end at once */
-    bool listened;     /* shard 0 has tried to */
-    char listen_error[RB_NODE_ERROR_MAX];
-    _Atomic uint32_t stopped_count;
-    struct rb_node_hooks hooks;
-    struct rb_services *services;
-};
 
 /* The thread of a shard */
 
@@ -78,17 +37,8 @@ static enum rb_err make_shard(struct node_shard *s)
 {
     struct rb_node *node = s->node;
     rb_env_init_system(&s->env);
-    struct rb_ring_options ring_options = { .entries = RING_ENTRIES };
-    enum rb_err err = rb_ring_create(&ring_options, &s->ring, s->why);
+    enum rb_err err = rb_driver_open(node->driver, s->index, &s->budget, &s->transport, s->why);
     if (err != RB_OK) {
-        return err;
-    }
-    struct rb_uring_options options = {
-        .ring = s->ring, .group = node->group, .index = s->index, .budget = &s->budget
-    };
-    err = rb_uring_transport_create(&options, &s->transport);
-    if (err != RB_OK) {
-        (void)snprintf(s->why, sizeof(s->why), "io_uring transport: %s", rb_err_text(err));
         return err;
     }
     struct rb_shard_options shard_options = { .index = s->index,
@@ -104,12 +54,7 @@ static void unmake_shard(struct node_shard *s)
     if (s->shard != NULL) {
         rb_shard_destroy(s->shard);
     }
-    if (s->transport != NULL) {
-        rb_transport_destroy(s->transport);
-    }
-    if (s->ring != NULL) {
-        rb_ring_destroy(s->ring);
-    }
+    rb_driver_close(s->node->driver, s->index);
 }
 
 static void pin_thread(const struct node_shard *s)
@@ -189,7 +134,7 @@ static enum rb_err listen_unix(struct node_shard *s, const char *path)
 static void listen_first(struct node_shard *s)
 {
     struct rb_node *node = s->node;
-    const struct rb_config *config = &node->config;
+    const struct rb_config *config = &node->current->config;
     enum rb_err err = RB_OK;
     if (config->ws_set && config->ws_port != 0) {
         err = listen_at(s, config->ws_host, config->ws_port, RB_TYPE_WEBSOCKET, &node->ws_bound);
@@ -204,6 +149,18 @@ static void listen_first(struct node_shard *s)
     s->err = err;
     node->listened = true;
     pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
+}
+
+/* A node that ended by itself keeps its shards for those who still read their counters. */
+static void wait_for_release(struct rb_node *node, struct rb_shard *shard)
+{
+    rb_shard_close(shard);
+    pthread_mutex_lock(&node->lock);
+    pthread_cond_broadcast(&node->changed);
+    while (!node->release) {
+        pthread_cond_wait(&node->changed, &node->lock);
+    }
     pthread_mutex_unlock(&node->lock);
 }
 
@@ -228,6 +185,7 @@ static void *shard_main(void *arg)
                 atomic_fetch_add(&node->stopped_count, 1);
             }
         }
+        wait_for_release(node, s->shard);
     }
     unmake_shard(s);
     return NULL;
@@ -244,15 +202,16 @@ static enum rb_err make_id(struct rb_node *node)
         return err;
     }
     (void)snprintf(node->shared.server_name, sizeof(node->shared.server_name), "%s",
-                   node->config.server_name[0] != '\0' ? node->config.server_name
-                                                       : node->shared.server_id);
+                   node->current->config.server_name[0] != '\0' ? node->current->config.server_name
+                                                                : node->shared.server_id);
     return RB_OK;
 }
 
 /* The limit of open files must cover the connections that are allowed. */
 static void raise_file_limit(struct rb_node *node)
 {
-    int64_t conns = node->config.max_connections > 0 ? node->config.max_connections : 65536;
+    int64_t conns =
+        node->current->config.max_connections > 0 ? node->current->config.max_connections : 65536;
     rlim_t need = (rlim_t)conns + 64 + 8 * (rlim_t)node->shared.shard_count;
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
@@ -268,7 +227,7 @@ static void raise_file_limit(struct rb_node *node)
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
         limit.rlim_cur = had;
     }
-    rb_log_wrn(&node->log,
+    rb_log_wrn(node->log,
                "max_connections allows %lld connections, but the limit of open files is %llu; "
                "raise it (ulimit -n, LimitNOFILE=) or lower max_connections",
                (long long)conns, (unsigned long long)limit.rlim_cur);
@@ -291,34 +250,11 @@ static uint32_t usable_cpus(int cpus[RB_SHARDS_MAX])
     return count;
 }
 
-/* What INFO says of our address: the advertised one, "host" or "host:port", else where we listen. */
-static void set_info_host(struct rb_node *node)
-{
-    const struct rb_config *config = &node->config;
-    char *host = node->shared.info_host;
-    size_t cap = sizeof(node->shared.info_host);
-    if (config->client_advertise[0] == '\0') {
-        (void)snprintf(host, cap, "%s", config->host[0] == '\0' ? "0.0.0.0" : config->host);
-        return;
-    }
-    (void)snprintf(host, cap, "%s", config->client_advertise);
-    char *colon = strrchr(host, ':');
-    const char *bracket = strrchr(host, ']');
-    if (colon != NULL && (bracket == NULL ? strchr(host, ':') == colon : colon > bracket)) {
-        node->shared.info_port = (uint32_t)strtoul(colon + 1, NULL, 10);
-        *colon = '\0';
-    }
-    if (host[0] == '[') {
-        memmove(host, host + 1, strlen(host));
-        host[strcspn(host, "]")] = '\0';
-    }
-}
-
 /* Called by helper threads. */
 static void wake_shard(void *ctx, uint32_t home)
 {
     struct rb_node *node = ctx;
-    rb_uring_group_wake(node->group, home);
+    rb_driver_wake(node->driver, home);
 }
 
 static enum rb_err make_shared(struct rb_node *node, const struct rb_node_options *options,
@@ -328,21 +264,27 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
     struct rb_env env;
     rb_env_init_system(&env);
     shared->shard_count = count;
-    shared->config = &node->config;
-    shared->log = &node->log;
+    shared->node = node;
+    shared->wake = wake_shard;
+    shared->wake_ctx = node;
+    shared->config = &node->current->config;
+    shared->log = node->log;
     shared->mail = &node->mail;
     shared->accounts = &node->accounts;
     shared->auth_hook = options->hook;
     shared->start_wall_ns = env.wall_ns(env.ctx);
     shared->core_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     shared->process_usage = rb_process_usage_read;
-    set_info_host(node);
     enum rb_err err = make_id(node);
-    if (err == RB_OK) {
-        err = rb_account_ids_assign(&node->ids, &node->accounts, node->config.policy);
+    if (options->hook != NULL) {
+        ((struct rb_policy *)(uintptr_t)shared->config->policy)->custom =
+            true; /* nobody reads it yet */
     }
     if (err == RB_OK) {
-        err = rb_settings_make(&node->config, shared, &shared->settings, error);
+        err = rb_account_ids_assign(&node->ids, &node->accounts, shared->config->policy);
+    }
+    if (err == RB_OK) {
+        err = rb_settings_make(shared->config, shared, &shared->settings, error);
     }
     if (err != RB_OK) {
         return err;
@@ -352,8 +294,14 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
         return err;
     }
     node->have_mail = true;
-    err = rb_uring_group_create(count, &node->group);
+    struct rb_driver_options driver = { .shard_count = count,
+                                        .transport = shared->config->transport,
+                                        .pipes = options->in_process,
+                                        .log = node->log };
+    char why[RB_DRIVER_WHY_MAX];
+    err = rb_driver_create(&driver, &node->driver, why);
     if (err != RB_OK) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", why);
         return err;
     }
     struct rb_work_options work = { .thread_count =
@@ -368,6 +316,10 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
 
 static void free_node(struct rb_node *node)
 {
+    pthread_mutex_lock(&node->lock);
+    node->release = true;
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
     for (uint32_t i = 0; node->shards != NULL && i < node->shared.shard_count; i++) {
         if (node->shards[i].running) {
             (void)pthread_join(node->shards[i].thread, NULL);
@@ -378,16 +330,42 @@ static void free_node(struct rb_node *node)
     if (node->have_mail) {
         rb_mail_deinit(&node->mail);
     }
-    if (node->group != NULL) {
-        rb_uring_group_destroy(node->group);
-    }
+    rb_driver_destroy(node->driver);
     rb_core_settings_release(node->shared.settings);
     rb_account_ids_deinit(&node->ids, &node->accounts);
-    rb_config_deinit(&node->config);
+    rb_node_config_release(&node->current->config);
     (void)pthread_mutex_destroy(&node->lock);
+    (void)pthread_mutex_destroy(&node->reload_lock);
     (void)pthread_cond_destroy(&node->changed);
     free(node->shards);
     free(node);
+}
+
+struct node_config *rb_node_config_make(const struct rb_config *config, uint64_t load_wall_ns)
+{
+    struct node_config *made = malloc(sizeof(*made));
+    if (made != NULL) {
+        atomic_init(&made->ref_count, 1);
+        made->load_wall_ns = load_wall_ns;
+        rb_config_copy(&made->config, config);
+    }
+    return made;
+}
+
+static uint64_t wall_ns(void)
+{
+    struct rb_env env;
+    rb_env_init_system(&env);
+    return env.wall_ns(env.ctx);
+}
+
+static void init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(cond, &attr);
+    (void)pthread_condattr_destroy(&attr);
 }
 
 static enum rb_err make_node(const struct rb_node_options *options, struct rb_node **ret_node,
@@ -397,11 +375,17 @@ static enum rb_err make_node(const struct rb_node_options *options, struct rb_no
     if (node == NULL) {
         return RB_ERR_MEMORY;
     }
-    rb_config_copy(&node->config, options->config);
-    node->log = *options->log;
+    node->current = rb_node_config_make(options->config, wall_ns());
+    if (node->current == NULL) {
+        free(node);
+        return RB_ERR_MEMORY;
+    }
+    node->log = options->log;
+    node->host = options->host;
     (void)pthread_mutex_init(&node->lock, NULL);
-    (void)pthread_cond_init(&node->changed, NULL);
-    const struct rb_config *config = &node->config;
+    (void)pthread_mutex_init(&node->reload_lock, NULL);
+    init_cond(&node->changed);
+    const struct rb_config *config = &node->current->config;
     int cpus[RB_SHARDS_MAX];
     uint32_t cpu_count = usable_cpus(cpus);
     uint32_t count = config->shards == 0 ? cpu_count : config->shards;
@@ -465,29 +449,30 @@ static enum rb_err start_threads(struct rb_node *node, char error[RB_NODE_ERROR_
     return err;
 }
 
-static void wake_all(struct rb_node *node)
+void rb_node_wake_all(struct rb_node *node)
 {
     for (uint32_t i = 0; i < node->shared.shard_count; i++) {
-        rb_uring_group_wake(node->group, i);
+        rb_driver_wake(node->driver, i);
     }
 }
 
-enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node **ret_node,
-                          char error[RB_NODE_ERROR_MAX])
+enum rb_err rb_node_create(const struct rb_node_options *options, struct rb_node **ret_node,
+                           char error[RB_NODE_ERROR_MAX])
 {
-    struct rb_node *node;
     error[0] = '\0';
-    enum rb_err err = make_node(options, &node, error);
-    if (err != RB_OK) {
-        if (error[0] == '\0') {
-            (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
-        }
-        return err;
+    enum rb_err err = make_node(options, ret_node, error);
+    if (err != RB_OK && error[0] == '\0') {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
     }
+    return err;
+}
+
+enum rb_err rb_node_open(struct rb_node *node, char error[RB_NODE_ERROR_MAX])
+{
+    error[0] = '\0';
     raise_file_limit(node);
-    err = start_threads(node, error);
+    enum rb_err err = start_threads(node, error);
     if (err != RB_OK) {
-        free_node(node);
         return err;
     }
     pthread_mutex_lock(&node->lock);
@@ -498,11 +483,27 @@ enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node 
     pthread_mutex_unlock(&node->lock);
     if (err != RB_OK) {
         (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", node->listen_error);
-        rb_node_stop(node);
-        return err;
     }
-    *ret_node = node;
-    return RB_OK;
+    return err;
+}
+
+enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node **ret_node,
+                          char error[RB_NODE_ERROR_MAX])
+{
+    enum rb_err err = rb_node_create(options, ret_node, error);
+    if (err == RB_OK) {
+        err = rb_node_open(*ret_node, error);
+        if (err != RB_OK) {
+            rb_node_stop(*ret_node);
+        }
+    }
+    return err;
+}
+
+void rb_node_end(struct rb_node *node)
+{
+    atomic_store(&node->shared.stopping, 1);
+    rb_node_wake_all(node);
 }
 
 /* Three questions: the first publishes, the second is answered when shard 0 has sent its mail, the others when they
@@ -538,8 +539,12 @@ void rb_node_stop(struct rb_node *node)
 {
     rb_services_stop(node->services);
     rb_node_announce(node, RB_NODE_SHUTDOWN);
-    atomic_store(&node->shared.stopping, 1);
-    wake_all(node);
+    pthread_mutex_lock(&node->lock);
+    node->hurry = true;
+    rb_node_end(node);
+    pthread_cond_broadcast(&node->changed);
+    pthread_mutex_unlock(&node->lock);
+    rb_node_duck_join(node);
     free_node(node);
 }
 
@@ -547,9 +552,15 @@ void rb_node_stop(struct rb_node *node)
 
 bool rb_node_post(struct rb_node *node, uint32_t shard, struct rb_task *task)
 {
+    if (atomic_load(&node->shared.stopping) != 0) {
+        return false; /* its shards may be gone already */
+    }
+    if (node->shards[shard].shard == NULL) {
+        return false; /* it was never made */
+    }
     bool posted = rb_shard_post(node->shards[shard].shard, task);
     if (posted) {
-        rb_uring_group_wake(node->group, shard);
+        rb_driver_wake(node->driver, shard);
     }
     return posted;
 }
@@ -589,6 +600,16 @@ static void answer(struct rb_shard *shard, struct rb_task *task)
     }
 }
 
+static struct timespec deadline(int64_t timeout_ns)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_ns % 1000000000;
+    until.tv_sec += timeout_ns / 1000000000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    return until;
+}
+
 enum rb_err rb_node_ask(struct rb_node *node, uint32_t index, rb_ask ask, void *arg,
                         void (*arg_free)(void *arg), int64_t timeout_ns)
 {
@@ -599,21 +620,13 @@ enum rb_err rb_node_ask(struct rb_node *node, uint32_t index, rb_ask ask, void *
     *question = (struct question){
         .task = { .run = answer }, .ask = ask, .arg = arg, .arg_free = arg_free
     };
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&question->answered, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    init_cond(&question->answered);
     (void)pthread_mutex_init(&question->lock, NULL);
     if (!rb_node_post(node, index, &question->task)) {
         free_question(question);
         return RB_ERR_CANCELED;
     }
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + timeout_ns % 1000000000;
-    until.tv_sec += timeout_ns / 1000000000 + ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
+    struct timespec until = deadline(timeout_ns);
     pthread_mutex_lock(&question->lock);
     int wait = 0;
     while (!question->done && wait == 0) {
@@ -629,16 +642,90 @@ enum rb_err rb_node_ask(struct rb_node *node, uint32_t index, rb_ask ask, void *
     return RB_OK;
 }
 
+/* One client */
+
+struct client_order {
+    uint64_t cid;
+    enum rb_order_result (*order)(struct rb_shard *shard, uint64_t cid);
+    enum rb_order_result result;
+};
+
+static void order_client(void *shard, void *arg)
+{
+    struct client_order *order = arg;
+    order->result = order->order(shard, order->cid);
+}
+
+static enum rb_err find_client(struct rb_node *node, struct client_order order,
+                               enum rb_order_result *ret_result)
+{
+    *ret_result = RB_ORDER_UNKNOWN;
+    for (uint32_t i = 0; i < node->shared.shard_count; i++) {
+        struct client_order *copy = malloc(sizeof(*copy));
+        if (copy == NULL) {
+            return RB_ERR_MEMORY;
+        }
+        *copy = order;
+        enum rb_err err = rb_node_ask(node, i, order_client, copy, free, ORDER_NS);
+        if (err == RB_ERR_TIMEOUT) {
+            return err; /* the shard frees it */
+        }
+        enum rb_order_result result = copy->result;
+        free(copy);
+        if (err != RB_OK || result != RB_ORDER_UNKNOWN) {
+            *ret_result = result;
+            return err;
+        }
+    }
+    return RB_OK;
+}
+
+static enum rb_err order(struct rb_node *node, struct client_order wanted, const char *unknown,
+                         char error[RB_NODE_ERROR_MAX])
+{
+    enum rb_order_result result;
+    enum rb_err err = find_client(node, wanted, &result);
+    error[0] = '\0';
+    if (err != RB_OK) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", rb_err_text(err));
+        return err;
+    }
+    if (result != RB_ORDER_DONE) {
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "%s",
+                       result == RB_ORDER_UNKNOWN
+                           ? unknown
+                           : "client does not support Lame Duck Mode or is not ready to receive "
+                             "the notification");
+        return RB_ERR_INVALID;
+    }
+    return RB_OK;
+}
+
+enum rb_err rb_node_kick(struct rb_node *node, uint64_t cid, char error[RB_NODE_ERROR_MAX])
+{
+    return order(node, (struct client_order){ .cid = cid, .order = rb_order_kick },
+                 "no such client or leafnode id", error);
+}
+
+enum rb_err rb_node_send_away(struct rb_node *node, uint64_t cid, char error[RB_NODE_ERROR_MAX])
+{
+    return order(node, (struct client_order){ .cid = cid, .order = rb_order_send_away },
+                 "no such client id", error);
+}
+
 /* What is known of a node */
+
+const struct rb_core_settings *rb_node_settings_hold(struct rb_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    const struct rb_core_settings *settings = rb_settings_hold(node->shared.settings);
+    pthread_mutex_unlock(&node->lock);
+    return settings;
+}
 
 const struct rb_addr *rb_node_ws_addr(const struct rb_node *node)
 {
     return &node->ws_bound;
-}
-
-struct rb_node_hooks *rb_node_hooks(struct rb_node *node)
-{
-    return &node->hooks;
 }
 
 struct rb_node_shared *rb_node_shared(struct rb_node *node)
@@ -646,19 +733,93 @@ struct rb_node_shared *rb_node_shared(struct rb_node *node)
     return &node->shared;
 }
 
-const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t index)
+const struct rb_config *rb_node_config_hold(struct rb_node *node, uint64_t *ret_load_wall_ns)
 {
-    return rb_shard_stats(node->shards[index].shard);
+    pthread_mutex_lock(&node->lock);
+    struct node_config *current = node->current;
+    atomic_fetch_add(&current->ref_count, 1);
+    pthread_mutex_unlock(&node->lock);
+    if (ret_load_wall_ns != NULL) {
+        *ret_load_wall_ns = current->load_wall_ns;
+    }
+    return &current->config;
 }
 
-const struct rb_config *rb_node_config(const struct rb_node *node)
+void rb_node_config_release(const struct rb_config *config)
 {
-    return &node->config;
+    if (config == NULL) {
+        return;
+    }
+    struct node_config *held =
+        RB_CONTAINER((struct rb_config *)(uintptr_t)config, struct node_config, config);
+    if (atomic_fetch_sub(&held->ref_count, 1) == 1) {
+        rb_config_deinit(&held->config);
+        free(held);
+    }
 }
 
 struct rb_log *rb_node_log(struct rb_node *node)
 {
-    return &node->log;
+    return node->log;
+}
+
+bool rb_node_accepting(struct rb_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    bool accepting = node->listened && node->state == NODE_SERVES && !node->hurry;
+    pthread_mutex_unlock(&node->lock);
+    return accepting;
+}
+
+bool rb_node_ended(struct rb_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    bool ended = node->state == NODE_ENDED;
+    pthread_mutex_unlock(&node->lock);
+    return ended;
+}
+
+enum rb_err rb_node_wait(struct rb_node *node, int64_t timeout_ns)
+{
+    struct timespec until = deadline(timeout_ns < 0 ? 0 : timeout_ns);
+    int wait = 0;
+    pthread_mutex_lock(&node->lock);
+    while (node->state != NODE_ENDED && wait == 0) {
+        wait = timeout_ns < 0 ? pthread_cond_wait(&node->changed, &node->lock)
+                              : pthread_cond_timedwait(&node->changed, &node->lock, &until);
+    }
+    bool ended = node->state == NODE_ENDED;
+    pthread_mutex_unlock(&node->lock);
+    return ended ? RB_OK : RB_ERR_TIMEOUT;
+}
+
+enum rb_err rb_node_connect(struct rb_node *node, struct rb_pipe **ret_pipe)
+{
+    pthread_mutex_lock(&node->lock);
+    bool open = node->state == NODE_SERVES && !node->hurry;
+    enum rb_err err = open ? rb_driver_connect(node->driver, ret_pipe) : RB_ERR_CANCELED;
+    pthread_mutex_unlock(&node->lock);
+    return err;
+}
+
+const char *rb_node_transport(const struct rb_node *node)
+{
+    return rb_driver_name(node->driver);
+}
+
+uint64_t rb_node_start_wall_ns(const struct rb_node *node)
+{
+    return node->shared.start_wall_ns;
+}
+
+const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t shard)
+{
+    return rb_shard_stats(node->shards[shard].shard);
+}
+
+const struct rb_budget *rb_node_shard_budget(const struct rb_node *node, uint32_t shard)
+{
+    return &node->shards[shard].budget;
 }
 
 const struct rb_addr *rb_node_addr(const struct rb_node *node)

@@ -18,6 +18,7 @@ struct answer {
     struct rb_answerer *by;
     const struct rb_request *request;
     struct rb_node_shared *shared;
+    const struct rb_core_settings *settings; /* holds a count */
     struct rb_text *out;
     struct rb_filter filter;
     uint64_t now_ns;
@@ -60,7 +61,7 @@ static bool fail(struct answer *a, int code, const char *text, bool null_data)
     size_t max = a->out->max;
     rb_text_deinit(a->out); /* what was begun */
     rb_text_init(a->out, max);
-    rb_event_error(a->out, a->shared, a->now_ns, code, text, null_data);
+    rb_event_error(a->out, &(struct rb_event_origin){ a->shared, a->settings }, a->now_ns, code, text, null_data);
     return !a->out->failed;
 }
 
@@ -69,7 +70,7 @@ static void begin(struct answer *a, struct rb_json_out *json)
     rb_json_out_init(json, a->out, 0);
     rb_json_out_object(json);
     rb_json_out_key(json, "server");
-    rb_event_server(json, a->shared, a->now_ns);
+    rb_event_server(json, &(struct rb_event_origin){ a->shared, a->settings }, a->now_ns);
 }
 
 static bool finish(struct answer *a, struct rb_json_out *json)
@@ -238,30 +239,6 @@ static bool answer_profilez(struct answer *a)
 
 /* Commands */
 
-struct cid_question {
-    uint64_t cid;
-    bool kick, found, refused;
-};
-
-static void act_on_conn(void *shard, void *arg)
-{
-    struct cid_question *question = arg;
-    struct rb_core *core = rb_shard_core(shard);
-    for (struct rb_list *link = core->conns.next; link != &core->conns; link = link->next) {
-        struct rb_conn *conn = RB_CONTAINER(link, struct rb_conn, link_all);
-        if (conn->cid != question->cid || !rb_conn_open(conn)) {
-            continue;
-        }
-        question->found = true;
-        if (question->kick) {
-            rb_conn_want_end(conn, RB_CLOSE_KICKED, false);
-        } else {
-            question->refused = !rb_conn_tell_leave(conn);
-        }
-        return;
-    }
-}
-
 static bool done(struct answer *a)
 {
     struct rb_json_out json;
@@ -271,41 +248,19 @@ static bool done(struct answer *a)
 
 static bool answer_conn(struct answer *a)
 {
-    bool kick = a->request->kind == RB_REQUEST_KICK, found = false, refused = false;
-    for (uint32_t i = 0; i < a->shared->shard_count && !found; i++) {
-        struct cid_question *question = calloc(1, sizeof(*question));
-        if (question == NULL) {
-            return fail(a, 500, rb_err_text(RB_ERR_MEMORY), false);
-        }
-        question->cid = a->filter.cid;
-        question->kick = kick;
-        enum rb_err err = rb_node_ask(a->by->node, i, act_on_conn, question, free, ASK_NS);
-        if (err == RB_ERR_TIMEOUT) {
-            return fail(a, 500, rb_err_text(err), false);
-        }
-        found = err == RB_OK && question->found;
-        refused = err == RB_OK && question->refused;
-        free(question);
-    }
-    if (!found) {
-        return fail(a, 500, kick ? "no such client or leafnode id" : "no such client id", false);
-    }
-    return refused ? fail(a, 500,
-                          "client does not support Lame Duck Mode or is not ready to receive the "
-                          "notification",
-                          false)
-                   : done(a);
+    char error[RB_NODE_ERROR_MAX];
+    struct rb_node *node = a->by->node;
+    enum rb_err err = a->request->kind == RB_REQUEST_KICK
+                          ? rb_node_kick(node, a->filter.cid, error)
+                          : rb_node_send_away(node, a->filter.cid, error);
+    return err == RB_OK ? done(a) : fail(a, 500, error, false);
 }
 
 static bool answer_reload(struct answer *a)
 {
-    char error[RB_CONFIG_ERROR_MAX] = "can only reload config when a file is provided using -c or "
-                                      "--config";
-    const struct rb_node_hooks *hooks = rb_node_hooks(a->by->node);
-    if (hooks->reload == NULL || hooks->reload(hooks->ctx, error) != RB_OK) {
-        return fail(a, 500, error, false);
-    }
-    return done(a);
+    char error[RB_CONFIG_ERROR_MAX];
+    enum rb_err err = rb_node_reload_again(a->by->node, error);
+    return err == RB_OK ? done(a) : fail(a, 500, error, false);
 }
 
 /* Counting subscriptions: the answer is a bare number */
@@ -314,7 +269,7 @@ static bool answer_count(struct answer *a)
 {
     struct rb_count_question question;
     if (a->request->kind == RB_REQUEST_NSUBS
-            ? !rb_count_from_json(a->request->body, rb_node_config(a->by->node)->policy, &question)
+            ? !rb_count_from_json(a->request->body, a->settings->policy, &question)
             : !rb_count_from_text(a->request->body, a->request->target_account, &question)) {
         return false;
     }
@@ -328,9 +283,11 @@ static bool answer_count(struct answer *a)
 
 static bool is_meant(struct answer *a)
 {
-    const struct rb_config_lists *lists = rb_node_config(a->by->node)->lists;
+    const struct rb_config_lists *lists = a->settings->lists;
+    char host[RB_CONFIG_TEXT_MAX];
+    (void)snprintf(host, sizeof(host), "%.*s", RB_S_ARG(a->settings->options.info.host));
     struct rb_filter_facts facts = { .name = a->shared->server_name,
-                                     .host = a->shared->info_host,
+                                     .host = host,
                                      .tags = lists->tags,
                                      .tag_count = lists->tag_count };
     return rb_filter_meant(&a->filter, &facts);
@@ -351,26 +308,35 @@ static bool dispatch(struct answer *a)
     }
 }
 
+static bool answer(struct answer *a)
+{
+    const struct rb_request *request = a->request;
+    char error[RB_FILTER_ERROR_MAX];
+    if (request->kind == RB_REQUEST_NSUBS || request->kind == RB_REQUEST_SUBSCRIBERS) {
+        return answer_count(a);
+    }
+    bool about_conn = request->kind == RB_REQUEST_KICK || request->kind == RB_REQUEST_LDM;
+    if (!rb_filter_parse(request->body, options_name(request), &a->filter, error)) {
+        return !about_conn && fail(a, 400, error, false); /* as nats-server: those say nothing */
+    }
+    bool speaks = !about_conn || (request->body.len > 0 && !a->filter.cid_bad);
+    bool answered = speaks && is_meant(a) && dispatch(a);
+    rb_filter_deinit(&a->filter);
+    return answered;
+}
+
 bool rb_services_answer(struct rb_answerer *answerer, const struct rb_request *request,
                         struct rb_text *out)
 {
     struct rb_env env;
-    char error[RB_FILTER_ERROR_MAX];
     rb_env_init_system(&env);
     struct answer a = { .by = answerer,
                         .request = request,
                         .shared = rb_node_shared(answerer->node),
+                        .settings = rb_node_settings_hold(answerer->node),
                         .out = out,
                         .now_ns = env.wall_ns(env.ctx) };
-    if (request->kind == RB_REQUEST_NSUBS || request->kind == RB_REQUEST_SUBSCRIBERS) {
-        return answer_count(&a);
-    }
-    bool about_conn = request->kind == RB_REQUEST_KICK || request->kind == RB_REQUEST_LDM;
-    if (!rb_filter_parse(request->body, options_name(request), &a.filter, error)) {
-        return !about_conn && fail(&a, 400, error, false); /* as nats-server: those say nothing */
-    }
-    bool speaks = !about_conn || (request->body.len > 0 && !a.filter.cid_bad);
-    bool answered = speaks && is_meant(&a) && dispatch(&a);
-    rb_filter_deinit(&a.filter);
+    bool answered = answer(&a);
+    rb_core_settings_release(a.settings);
     return answered;
 }

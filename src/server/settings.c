@@ -3,6 +3,7 @@
 #include "server/settings.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/shard.h"
@@ -115,6 +116,31 @@ static bool asks_for_login(const struct rb_policy *policy, bool websocket)
            (websocket || login->no_auth_user < 0 || login->invented);
 }
 
+/* What clients are told of our address: the advertised one, "host" or "host:port", else where we listen. The port is 0
+ * when it is the bound one. */
+static struct rb_slice advertised(struct rb_arena *arena, const struct rb_config *config,
+                                  uint32_t *ret_port)
+{
+    struct rb_slice text = rb_slice_text(config->client_advertise);
+    *ret_port = 0;
+    if (text.len == 0) {
+        return keep_text(arena, config->host[0] == '\0' ? "0.0.0.0" : config->host);
+    }
+    char host[RB_CONFIG_TEXT_MAX];
+    (void)snprintf(host, sizeof(host), "%s", config->client_advertise);
+    char *colon = strrchr(host, ':');
+    const char *bracket = strrchr(host, ']');
+    if (colon != NULL && (bracket == NULL ? strchr(host, ':') == colon : colon > bracket)) {
+        *ret_port = (uint32_t)strtoul(colon + 1, NULL, 10);
+        *colon = '\0';
+    }
+    if (host[0] == '[') {
+        memmove(host, host + 1, strlen(host));
+        host[strcspn(host, "]")] = '\0';
+    }
+    return keep_text(arena, host);
+}
+
 static void set_info(struct rb_core_settings *settings, const struct rb_config *config,
                      const struct rb_node_shared *shared)
 {
@@ -122,12 +148,15 @@ static void set_info(struct rb_core_settings *settings, const struct rb_config *
     struct rb_arena *arena = settings->arena;
     const struct rb_tls_config *tls = &config->lists->tls;
     const struct rb_tls_config *ws_tls = &config->lists->websocket_tls;
+    uint32_t port;
+    struct rb_slice host = advertised(arena, config, &port);
     options->info = (struct rb_info){
         .server_id = keep_text(arena, shared->server_id),
         .server_name = keep_text(arena, shared->server_name),
         .version = RB_S(RB_NATS_VERSION),
         .runtime = RB_S(RB_RUNTIME),
-        .host = keep_text(arena, shared->info_host),
+        .host = host,
+        .port = (uint16_t)port,
         .ringbus_version = RB_S(RB_VERSION),
         .headers = options->headers,
         .auth_required = asks_for_login(settings->policy, false),
@@ -138,6 +167,7 @@ static void set_info(struct rb_core_settings *settings, const struct rb_config *
         .api_lvl = 5,
     };
     options->ws_info = options->info;
+    options->ws_info.port = 0;
     options->ws_info.auth_required = asks_for_login(settings->policy, true);
     options->ws_info.tls_required = ws_tls->set;
     options->ws_info.tls_available = false;
@@ -195,6 +225,7 @@ enum rb_err rb_settings_make(const struct rb_config *config, const struct rb_nod
     settings->ref_count = 1;
     settings->arena = arena;
     settings->policy = rb_policy_hold(config->policy);
+    settings->lists = config->lists;
     err = make_tls(&config->lists->tls, &settings->tls, error);
     if (err == RB_OK) {
         err = make_tls(&config->lists->websocket_tls, &settings->ws_tls, error);

@@ -8,11 +8,14 @@
  * 2. Mail is published before the sends of the same turn reach the kernel (the driver submits in the next poll).
  * 3. While a ring is nearly full (core.mail_tight) no operation that could need it is begun: input is held,
  *    subscriptions of ended connections stay until there is room again.
+ * 4. New settings may change more interest at once than the rings hold. The node lets one shard at a time apply them, so
+ *    that this one can wait for the others to take their mail.
  */
 #include "server/shard.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "core/account.h"
 #include "core/conn.h"
@@ -24,6 +27,7 @@
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
 #define QUEUES_MAX 256
+#define WAIT_NS 100000
 #define ATTACH_BYTES                                                                               \
     16384 /* payloads from here on change their owner instead of being copied twice */
 
@@ -49,7 +53,7 @@ struct rb_shard {
     uint32_t index, count;
     uint32_t listeners[RB_LISTENERS_MAX];
     uint32_t listener_count;
-    bool stopping;
+    bool stopping, applying;
     struct rb_log_limit accept_limit;
     pthread_mutex_t task_lock;
     struct rb_task *task_head, *task_tail;
@@ -149,6 +153,17 @@ static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_m
     }
 }
 
+/* The other shard runs its turns and takes mail; this one is in the middle of applying settings. */
+static void wait_for_room(struct rb_shard *shard, uint32_t to)
+{
+    const struct rb_node_shared *shared = shard->options.shared;
+    rb_assert(shared->wake != NULL);
+    (void)rb_mail_publish(shared->mail, shard->index, to);
+    shared->wake(shared->wake_ctx, to);
+    const struct timespec pause = { .tv_nsec = WAIT_NS };
+    (void)nanosleep(&pause, NULL);
+}
+
 static void send_interest(void *ctx, uint32_t account, struct rb_slice subject,
                           struct rb_slice queue, uint32_t weight)
 {
@@ -163,6 +178,10 @@ static void send_interest(void *ctx, uint32_t account, struct rb_slice subject,
                                   .subject_len = (uint32_t)subject.len,
                                   .weight = weight };
         uint8_t *at = begin_record(shard, to, &head, &queue);
+        while (at == NULL && shard->applying) { /* invariant 4 */
+            wait_for_room(shard, to);
+            at = begin_record(shard, to, &head, &queue);
+        }
         rb_assert(at != NULL); /* invariant 3 keeps room; losing interest would lose messages */
         (void)put(at, subject);
     }
@@ -365,14 +384,21 @@ static uint32_t poll_events(struct rb_shard *shard, int64_t timeout_max_ns,
     return count;
 }
 
+/* What INFO says of our ports: the advertised one, else the bound one. */
+static void set_ports(struct rb_shard *shard)
+{
+    struct rb_core *core = &shard->core;
+    const struct rb_node_shared *shared = shard->options.shared;
+    uint32_t port = core->settings->options.info.port;
+    core->options.info.port = (uint16_t)(port != 0 ? port : atomic_load(&shared->port));
+    core->options.ws_info.port = (uint16_t)atomic_load(&shared->ws_port);
+}
+
 static void step_event(struct rb_shard *shard, const struct rb_event *event)
 {
     struct rb_core *core = &shard->core;
     if (event->kind == RB_EVENT_ACCEPTED) {
-        const struct rb_node_shared *shared = shard->options.shared;
-        uint32_t port = shared->info_port != 0 ? shared->info_port : atomic_load(&shared->port);
-        core->options.info.port = (uint16_t)port;
-        core->options.ws_info.port = (uint16_t)atomic_load(&shared->ws_port);
+        set_ports(shard);
     }
     if (event->kind != RB_EVENT_ACCEPT_FAILED) {
         rb_conn_event(core, event);
@@ -534,12 +560,17 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
     return RB_OK;
 }
 
-void rb_shard_destroy(struct rb_shard *shard)
+void rb_shard_close(struct rb_shard *shard)
 {
     pthread_mutex_lock(&shard->task_lock);
     shard->tasks_closed = true;
     pthread_mutex_unlock(&shard->task_lock);
     (void)run_tasks(shard);
+}
+
+void rb_shard_destroy(struct rb_shard *shard)
+{
+    rb_shard_close(shard);
     (void)take_jobs(shard);
     rb_closed_deinit(&shard->closed);
     atomic_store(&shard->options.shared->stats[shard->index], NULL);
@@ -571,6 +602,15 @@ enum rb_err rb_shard_listen(struct rb_shard *shard, const struct rb_addr *addr,
         atomic_store(type == RB_TYPE_WEBSOCKET ? &shared->ws_port : &shared->port, ret_addr->port);
     }
     return RB_OK;
+}
+
+enum rb_err rb_shard_apply(struct rb_shard *shard, const struct rb_core_settings *settings)
+{
+    shard->applying = true;
+    enum rb_err err = rb_core_apply(&shard->core, settings);
+    shard->applying = false;
+    set_ports(shard);
+    return err;
 }
 
 void rb_shard_unlisten(struct rb_shard *shard)

@@ -20,13 +20,18 @@
 struct rb_auth_hook;
 struct rb_closed;
 struct rb_events;
+struct rb_node;
 struct rb_process_usage;
 struct rb_services;
 struct rb_shard;
 
 /** What all shards of a node read, and the few numbers they share. Written before the shards start. */
 struct rb_node_shared {
-    const struct rb_config *config; /* the one at start; a reload's settings come as a task */
+    struct rb_node *node; /* NULL: shards without one (the simulator) */
+    /** Wakes a shard from any thread; NULL: nobody sleeps. */
+    void (*wake)(void *ctx, uint32_t shard);
+    void *wake_ctx;
+    const struct rb_config *config; /* the one at start: read while shards are made, never later */
     struct rb_log *log;
     struct rb_mail *mail;
     struct rb_work *work;
@@ -36,9 +41,7 @@ struct rb_node_shared {
     uint32_t shard_count;
     char server_id[64];
     char server_name[256];
-    char info_host[256];
     uint64_t start_wall_ns;
-    uint32_t info_port;             /* told to clients instead of the bound one; 0: the bound one */
     _Atomic uint32_t port, ws_port; /* bound; 0 before */
     _Atomic uint64_t next_cid;
     _Atomic int64_t conn_count; /* open client connections of the node */
@@ -70,10 +73,18 @@ struct rb_shard_options {
 
 RB_MUST_CHECK enum rb_err rb_shard_create(const struct rb_shard_options *options,
                                           struct rb_shard **ret_shard);
+/** After it stopped: takes no tasks any more, and runs those that wait. */
+void rb_shard_close(struct rb_shard *shard);
 /** After it stopped (rb_shard_stopped). Asserts that every pool is full again. */
 void rb_shard_destroy(struct rb_shard *shard);
 /** Posts a task; any thread. The caller wakes the shard. False when the shard has stopped: `run` will not be called. */
 bool rb_shard_post(struct rb_shard *shard, struct rb_task *task);
+/**
+ * Puts new settings in force (takes their count): accounts, connections, what new ones are told. One shard of a node at a
+ * time. RB_ERR_MEMORY: some imports are missing. On the shard's thread, as all that follow.
+ */
+RB_MUST_CHECK enum rb_err rb_shard_apply(struct rb_shard *shard,
+                                         const struct rb_core_settings *settings);
 /** Shard 0 binds the listeners before the first turn. `type`: RB_TYPE_STANDARD or RB_TYPE_WEBSOCKET; `unix_path` NULL: TCP. *ret_addr is what was bound. */
 RB_MUST_CHECK enum rb_err rb_shard_listen(struct rb_shard *shard, const struct rb_addr *addr,
                                           const char *unix_path, uint32_t type,

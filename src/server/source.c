@@ -1,6 +1,7 @@
 /* source.c - views of a node: its facts, each shard's counters and heaviest subjects, and snapshots on demand. */
 #include "server/source.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,8 +26,11 @@ struct source {
     uint32_t shard_count;
     struct rb_monitor_shard *shards;
     struct rb_top_subject (*tops)[RB_TOP_ENTRIES];
-    struct glance **glances; /* of the open view */
+    struct glance **glances; /* of the open view, as the next two */
+    const struct rb_config *config;
+    const struct rb_core_settings *settings;
     struct rb_snapshot *snapshot;
+    char host[RB_CONFIG_TEXT_MAX];
 };
 
 static void glance_at(void *shard, void *arg)
@@ -124,6 +128,10 @@ static void source_close(void *ctx, struct rb_monitor_view *view)
         source->glances[i] = NULL;
     }
     drop_snapshot(source);
+    rb_node_config_release(source->config);
+    rb_core_settings_release(source->settings);
+    source->config = NULL;
+    source->settings = NULL;
     *view = (struct rb_monitor_view){ 0 };
 }
 
@@ -135,25 +143,29 @@ static int64_t not_after(const struct rb_tls_context *context)
 static enum rb_err source_open(void *ctx, struct rb_monitor_view *view)
 {
     struct source *source = ctx;
-    const struct rb_node_shared *shared = rb_node_shared(source->node);
-    uint32_t advertised = shared->info_port;
+    struct rb_node *node = source->node;
+    uint64_t load_wall_ns;
+    source->config = rb_node_config_hold(node, &load_wall_ns);
+    source->settings = rb_node_settings_hold(node);
+    const struct rb_info *info = &source->settings->options.info;
+    (void)snprintf(source->host, sizeof(source->host), "%.*s", RB_S_ARG(info->host));
     *view = (struct rb_monitor_view){
-        .config = rb_node_config(source->node),
-        .server_id = shared->server_id,
-        .server_name = shared->server_name,
+        .config = source->config,
+        .server_id = rb_node_id(node),
+        .server_name = rb_node_name(node),
         .version = RB_NATS_VERSION,
         .ringbus_version = RB_VERSION,
         .runtime = RB_RUNTIME,
-        .host = shared->info_host,
+        .host = source->host,
         .now_wall_ns = source->env.wall_ns(source->env.ctx),
-        .start_wall_ns = shared->start_wall_ns,
-        .config_load_wall_ns = shared->start_wall_ns,
-        .port = (uint16_t)(advertised != 0 ? advertised : atomic_load(&shared->port)),
-        .ws_port = (uint16_t)atomic_load(&shared->ws_port),
-        .accepting = atomic_load(&shared->port) != 0 && atomic_load(&shared->stopping) == 0,
-        .tls_not_after_s = not_after(shared->settings->tls),
-        .ws_tls_not_after_s = not_after(shared->settings->ws_tls),
-        .core_count = shared->core_count,
+        .start_wall_ns = rb_node_start_wall_ns(node),
+        .config_load_wall_ns = load_wall_ns,
+        .port = info->port != 0 ? info->port : rb_node_addr(node)->port,
+        .ws_port = rb_node_ws_addr(node)->port,
+        .accepting = rb_node_accepting(node),
+        .tls_not_after_s = not_after(source->settings->tls),
+        .ws_tls_not_after_s = not_after(source->settings->ws_tls),
+        .core_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
         .shards = source->shards,
         .shard_count = source->shard_count,
     };

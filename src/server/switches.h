@@ -1,8 +1,7 @@
 /* switches.h - the two environment switches of old runbooks -> what they open (docs/operating.md). */
 #pragma once
 
-#include <stdbool.h>
-
+#include "ringbus/ringbus.h"
 #include "server/config.h"
 
 #define RB_SWITCH_DEBUG                                                                            \
@@ -10,11 +9,5 @@
 #define RB_SWITCH_MONITOR "UNIBUS_NATS_MONITOR" /* "1": monitor; the log stays quiet */
 #define RB_SWITCH_MONITOR_PORT 8222
 
-struct rb_log_opts {
-    bool debug, trace, monitor;
-};
-
-/** Pure. The values of the two variables; NULL: not set. Any other text than those named above is as not set. */
-struct rb_log_opts rb_log_opts(const char *debug, const char *monitor);
 /** Switches on what `opts` says, and nothing off. A monitor that is configured keeps its port. */
 void rb_log_opts_apply(const struct rb_log_opts *opts, struct rb_config *config);

@@ -594,6 +594,15 @@ int64_t rb_tls_context_not_after(const struct rb_tls_context *context)
     return context->not_after;
 }
 
+bool rb_tls_context_pins(const struct rb_tls_context *context, const char *spki_sha256)
+{
+    bool found = context->pinned_count == 0;
+    for (uint32_t i = 0; i < context->pinned_count && !found; i++) {
+        found = strcmp(context->pinned[i], spki_sha256) == 0;
+    }
+    return found;
+}
+
 bool rb_tls_context_verifies(const struct rb_tls_context *context)
 {
     return context->verifies;

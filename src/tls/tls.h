@@ -49,6 +49,8 @@ void rb_tls_context_release(struct rb_tls_context *context); /* NULL is allowed 
 /** Earliest notAfter of the leaf certificates, seconds since 1970; 0: none. */
 int64_t rb_tls_context_not_after(const struct rb_tls_context *context);
 bool rb_tls_context_verifies(const struct rb_tls_context *context);
+/** False: there are pinned certificates, and `spki_sha256` (lower-case hex; "" for no certificate) is none of them. */
+bool rb_tls_context_pins(const struct rb_tls_context *context, const char *spki_sha256);
 
 /** Takes ciphertext that is to be sent. False: memory refused; the call then fails with RB_TLS_FAILED. */
 typedef bool (*rb_tls_sink)(void *ctx, const uint8_t *bytes, size_t len);

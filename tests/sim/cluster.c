@@ -31,7 +31,6 @@ static bool share(struct sim_world *w)
     shared->port = SIM_PORT;
     snprintf(shared->server_id, sizeof(shared->server_id), "NSIM%052u", 7u);
     snprintf(shared->server_name, sizeof(shared->server_name), "sim");
-    snprintf(shared->info_host, sizeof(shared->info_host), "0.0.0.0");
     char error[RB_CONFIG_ERROR_MAX];
     struct rb_work_options work = { .home_count = w->plan.shard_count };
     shared->accounts = &w->accounts;

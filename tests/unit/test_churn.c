@@ -188,7 +188,8 @@ static void *receive(void *arg)
 
 static void settled_receivers_hear_everything_in_order(void **state)
 {
-    struct rb_server_options options = { .config_text = "host: 127.0.0.1, shards: 4\n",
+    struct rb_server_options options = { .struct_bytes = sizeof(options),
+                                         .config_text = "host: 127.0.0.1, shards: 4\n",
                                          .port = -1 };
     char error[512] = "";
     struct rb_server *server = rb_server_start(&options, error, sizeof(error));

@@ -29,7 +29,8 @@ struct client {
 
 static struct rb_server *start(const char *text)
 {
-    struct rb_server_options options = { .config_text = text };
+    struct rb_server_options options = RB_SERVER_OPTIONS_INIT;
+    options.config_text = text;
     char error[512] = "";
     struct rb_server *server = rb_server_start(&options, error, sizeof(error));
     if (server == NULL) {
