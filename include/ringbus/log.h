@@ -13,7 +13,7 @@ enum rb_log_level { RB_LOG_FTL, RB_LOG_ERR, RB_LOG_WRN, RB_LOG_INF, RB_LOG_DBG, 
  * `sink`, when set, gets the message instead (embedding, tests); it may be called from any shard.
  */
 struct rb_log {
-    int fd; /* -1: nowhere */
+    int fd;                    /* -1: nowhere */
     _Atomic bool debug, trace; /* a reload changes them while they are read */
     bool time, utc, color;
     long pid;

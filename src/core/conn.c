@@ -307,6 +307,14 @@ static void init_conn(struct rb_core *core, struct rb_conn *conn, const struct r
     make_nonce(conn);
 }
 
+static void refuse_excess(struct rb_conn *conn)
+{
+    rb_conn_send_info(conn, false);
+    rb_conn_send_err(conn, "maximum connections exceeded");
+    rb_conn_log(conn, RB_LOG_ERR, "maximum connections exceeded");
+    rb_conn_want_end(conn, RB_CLOSE_MAX_CONNS, false);
+}
+
 static void accept_conn(struct rb_core *core, const struct rb_event *event)
 {
     struct rb_conn *conn = rb_pool_acquire(&core->conn_pool);
@@ -322,11 +330,9 @@ static void accept_conn(struct rb_core *core, const struct rb_event *event)
                 conn->type == RB_TYPE_WEBSOCKET ? "Websocket" : "Client");
     int64_t open = atomic_fetch_add_explicit(core->conn_count, 1, memory_order_relaxed) + 1;
     conn->counted = true;
-    if (core->options.max_connections != 0 && open > core->options.max_connections) {
-        rb_conn_send_info(conn, false);
-        rb_conn_send_err(conn, "maximum connections exceeded");
-        rb_conn_log(conn, RB_LOG_ERR, "maximum connections exceeded");
-        rb_conn_want_end(conn, RB_CLOSE_MAX_CONNS, false);
+    conn->excess = core->options.max_connections != 0 && open > core->options.max_connections;
+    if (conn->excess && conn->type != RB_TYPE_WEBSOCKET) { /* which is told after the upgrade */
+        refuse_excess(conn);
     } else if (!rb_link_begin(conn)) {
         rb_conn_want_end(conn, RB_CLOSE_MEMORY, true);
     }
@@ -336,6 +342,10 @@ void rb_conn_start(struct rb_conn *conn, bool send_info)
 {
     struct rb_core *core = conn->core;
     bool websocket = conn->type == RB_TYPE_WEBSOCKET;
+    if (conn->excess) {
+        refuse_excess(conn);
+        return;
+    }
     if (send_info) {
         rb_conn_send_info(conn, false);
     }

@@ -73,21 +73,22 @@ struct rb_conn {
     uint8_t type;          /* RB_TYPE_STANDARD, _WEBSOCKET, _IN_PROCESS */
     uint8_t identity_kind; /* enum rb_identity_kind */
     bool verbose, pedantic, echo, headers, no_responders;
-    bool connected;   /* a CONNECT was accepted */
-    bool up;          /* bound to its account, announced by conn_up */
-    bool info_sent;   /* the INFO after the first PONG */
-    bool async_info;  /* protocol >= 1 */
-    bool sending;     /* one send is in flight */
-    bool credit;      /* the transport may receive for us */
-    bool failed;      /* the transport said so */
-    bool drop_output; /* ending without a last word */
-    bool closed;      /* CLOSED came; only the subscriptions are still to be withdrawn */
-    bool counted;     /* in the node's number of connections */
+    bool connected;       /* a CONNECT was accepted */
+    bool up;              /* bound to its account, announced by conn_up */
+    bool info_sent;       /* the INFO after the first PONG */
+    bool async_info;      /* protocol >= 1 */
+    bool sending;         /* one send is in flight */
+    bool credit;          /* the transport may receive for us */
+    bool failed;          /* the transport said so */
+    bool drop_output;     /* ending without a last word */
+    bool closed;          /* CLOSED came; only the subscriptions are still to be withdrawn */
+    bool counted;         /* in the node's number of connections */
     bool account_counted; /* in the account's */
-    bool proxied;     /* `peer` came from a PROXY or X-Forwarded-For header */
-    bool no_subs;       /* the account allows none */
-    bool rtt_estimated; /* no PING measured it yet */
-    int8_t protocol;    /* of CONNECT; -1: neither 0 nor 1 */
+    bool proxied;         /* `peer` came from a PROXY or X-Forwarded-For header */
+    bool excess;          /* one more than max_connections */
+    bool no_subs;         /* the account allows none */
+    bool rtt_estimated;   /* no PING measured it yet */
+    int8_t protocol;      /* of CONNECT; -1: neither 0 nor 1 */
     uint8_t pings_out;
     /* output: segments in order; without a link the first `send_bytes` bytes are in flight */
     struct rb_seg *seg_tail;

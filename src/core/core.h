@@ -71,7 +71,8 @@ enum { RB_TIMER_CONN = 1, RB_TIMER_WRITE, RB_TIMER_RESPONSE, RB_TIMER_HOOK };
 /** Of an account, shared by the node's shards. */
 struct rb_account_shared {
     _Atomic int64_t conns, subs, leafnodes;
-    _Atomic(struct rb_account *) parts; /* of the shards; grows only, until the node ends (rb_account_sum) */
+    _Atomic(struct rb_account *)
+        parts; /* of the shards; grows only, until the node ends (rb_account_sum) */
 };
 #define RB_ACCOUNTS_MAX 65536 /* ids; beyond it a configuration is refused */
 #define RB_ACCOUNT_BLOCK 256
@@ -109,9 +110,10 @@ struct rb_core_options {
 /** What a reload replaces as a whole. Immutable, counted, made by the node; slices of `options` lie in it. */
 struct rb_core_settings {
     _Atomic uint32_t ref_count;
-    struct rb_core_options options;      /* shard_index is not set */
-    const struct rb_policy *policy;      /* holds a count */
-    const struct rb_config_lists *lists; /* in the policy's arena; the server's to read, opaque here */
+    struct rb_core_options options; /* shard_index is not set */
+    const struct rb_policy *policy; /* holds a count */
+    const struct rb_config_lists
+        *lists; /* in the policy's arena; the server's to read, opaque here */
     struct rb_tls_context *tls, *ws_tls; /* NULL: none; hold counts */
     struct rb_arena *arena;
 };

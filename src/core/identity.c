@@ -494,8 +494,8 @@ static struct rb_slice first_of(struct rb_slice given, struct rb_slice cookie)
 static void keep_offer(struct rb_conn *conn, const struct rb_auth_request *request)
 {
     struct rb_core *core = conn->core;
-    struct rb_slice name = request->nkey.len > 0   ? request->nkey
-                           : request->user.len > 0 ? request->user
+    struct rb_slice name = request->nkey.len > 0    ? request->nkey
+                           : request->user.len > 0  ? request->user
                            : request->token.len > 0 ? RB_S("[REDACTED]")
                                                     : RB_S("");
     uint8_t *copy = name.len == 0 || conn->connected ? NULL : rb_alloc(core->budget, name.len);

@@ -506,7 +506,8 @@ static void take_frames(struct rb_conn *conn, uint8_t *in, size_t len)
         case RB_WS_PONG:
             break;
         case RB_WS_CLOSE:
-            ws_control(conn, 8, code == RB_WS_NO_STATUS ? 0 : code, RB_S(""));
+            ws_control(conn, 8, code == RB_WS_NO_STATUS ? 0 : code, /* the peer's words back */
+                       code == RB_WS_NO_STATUS ? RB_S("") : data);
             link->finished = true;
             rb_conn_want_end(conn, RB_CLOSE_CLIENT, false);
             return;

@@ -129,8 +129,7 @@ static bool take_response(struct rb_account *exporter, void *ctx, const struct r
         rb_latency_answered(core, response->latency, msg->sender, wanted);
         response->latency = NULL;
     }
-    bool last =
-        response->type == RB_RESPONSE_SINGLE || msg->payload.len == msg->header_len;
+    bool last = response->type == RB_RESPONSE_SINGLE || msg->payload.len == msg->header_len;
     if (last) {
         free_response(core, response);
     } else {

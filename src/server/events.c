@@ -80,7 +80,8 @@ static void account_changed(struct rb_events *events, struct rb_account *account
     }
     struct rb_text document;
     rb_text_init(&document, RB_EVENT_BYTES_MAX);
-    rb_event_account(&document, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core->env, account->name, account->shared);
+    rb_event_account(&document, &(struct rb_event_origin){ events->shared, events->core->settings },
+                     events->core->env, account->name, account->shared);
     if (old != NULL) {
         publish(old, old_subject, &document);
     }
@@ -100,7 +101,8 @@ void rb_events_conn_up(struct rb_events *events, struct rb_conn *conn)
     if (system != NULL) {
         struct rb_text text;
         rb_text_init(&text, RB_EVENT_BYTES_MAX);
-        rb_event_connect(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, conn);
+        rb_event_connect(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                         conn);
         rb_events_send(system, at, &text);
     }
 }
@@ -115,8 +117,8 @@ static void send_disconnect(struct rb_events *events, const struct rb_conn *conn
 {
     struct rb_text text;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_disconnect(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, conn,
-                        rb_close_reason_text((enum rb_close_reason)conn->end_reason));
+    rb_event_disconnect(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                        conn, rb_close_reason_text((enum rb_close_reason)conn->end_reason));
     rb_events_send(system, subject, &text);
 }
 
@@ -154,7 +156,8 @@ void rb_events_statsz(struct rb_events *events, struct rb_account *account, stru
         events->shared->process_usage(&events->usage, events->core->now_ns);
     }
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_statsz(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core, &events->usage);
+    rb_event_statsz(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                    events->core, &events->usage);
     rb_events_send(account, subject, &text);
 }
 
@@ -231,7 +234,8 @@ void rb_events_announce(struct rb_events *events, enum rb_node_event event)
     if (system != NULL) {
         struct rb_text text;
         rb_text_init(&text, RB_EVENT_BYTES_MAX);
-        rb_event_bye(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, env->wall_ns(env->ctx));
+        rb_event_bye(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                     env->wall_ns(env->ctx));
         rb_events_send(system, at, &text);
     }
 }

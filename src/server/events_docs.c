@@ -48,7 +48,8 @@ static void set_features(struct rb_json_out *json)
     rb_json_out_object_end(json);
 }
 
-void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin, uint64_t wall_ns)
+void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin,
+                     uint64_t wall_ns)
 {
     rb_json_out_object(json);
     rb_json_out_set_text(json, "name", origin->shared->server_name);
@@ -64,7 +65,8 @@ void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *ori
     rb_json_out_object_end(json);
 }
 
-static void set_server(struct rb_json_out *json, const struct rb_event_origin *origin, uint64_t wall_ns)
+static void set_server(struct rb_json_out *json, const struct rb_event_origin *origin,
+                       uint64_t wall_ns)
 {
     rb_json_out_key(json, "server");
     rb_event_server(json, origin, wall_ns);
@@ -88,8 +90,8 @@ void rb_event_bye(struct rb_text *out, const struct rb_event_origin *origin, uin
     rb_event_server(&json, origin, wall_ns);
 }
 
-void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns, int code,
-                    const char *description, bool null_data)
+void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns,
+                    int code, const char *description, bool null_data)
 {
     struct rb_json_out json;
     rb_json_out_init(&json, out, 0);
@@ -139,8 +141,8 @@ static void set_client(struct rb_json_out *json, const struct rb_conn *conn, uin
     rb_json_out_set_uint(json, "id", conn->cid);
     rb_json_out_opt_string(json, "acc", conn->account->name);
     rb_json_out_opt_string(json, "user",
-                       conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]")
-                                                                : conn->identity);
+                           conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]")
+                                                                    : conn->identity);
     if (about != NULL) {
         rb_json_out_opt_string(json, "name", about->name);
         rb_json_out_opt_string(json, "lang", about->lang);
@@ -152,7 +154,8 @@ static void set_client(struct rb_json_out *json, const struct rb_conn *conn, uin
     }
     rb_json_out_opt_string(json, "name_tag", conn->account->name);
     rb_json_out_set_text(json, "kind", "Client");
-    rb_json_out_set_text(json, "client_type", conn->type == RB_TYPE_WEBSOCKET ? "websocket" : "nats");
+    rb_json_out_set_text(json, "client_type",
+                         conn->type == RB_TYPE_WEBSOCKET ? "websocket" : "nats");
     rb_json_out_object_end(json);
 }
 
@@ -259,8 +262,8 @@ static void opt_by_kind(struct rb_json_out *json, const char *key, uint64_t clie
     }
 }
 
-void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin, struct rb_core *core,
-                     const struct rb_process_usage *usage)
+void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
+                     struct rb_core *core, const struct rb_process_usage *usage)
 {
     struct totals sum;
     struct rb_json_out json;
@@ -311,7 +314,7 @@ static void opt_list(struct rb_json_out *json, const char *key, const struct rb_
             rb_write_slice(&writer, entry->queue);
         }
         rb_json_out_string(json,
-                       writer.ok ? rb_slice_of(text, rb_writer_len(&writer)) : entry->subject);
+                           writer.ok ? rb_slice_of(text, rb_writer_len(&writer)) : entry->subject);
     }
     rb_json_out_array_end(json);
 }
@@ -353,9 +356,9 @@ void rb_event_user(struct rb_text *out, const struct rb_event_origin *origin, st
     rb_json_out_key(&json, "data");
     rb_json_out_object(&json);
     rb_json_out_set_string(&json, "user",
-                       conn == NULL                               ? nothing
-                       : conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]")
-                                                                  : conn->identity);
+                           conn == NULL                               ? nothing
+                           : conn->identity_kind == RB_IDENTITY_TOKEN ? RB_S("[REDACTED]")
+                                                                      : conn->identity);
     rb_json_out_set_string(&json, "account", conn == NULL ? nothing : conn->account->name);
     rb_json_out_opt_string(&json, "account_name", conn == NULL ? nothing : conn->account->name);
     if (conn != NULL && conn->perms != NULL) {

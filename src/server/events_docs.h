@@ -19,7 +19,8 @@ struct rb_event_origin {
 };
 
 /** What a server says of itself, as a value; takes the node's next event number. */
-void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin, uint64_t wall_ns);
+void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin,
+                     uint64_t wall_ns);
 /** {"name":...,"host":...,"id":...} as a whole document. */
 void rb_event_id(struct rb_text *out, const struct rb_event_origin *origin);
 
@@ -33,13 +34,13 @@ void rb_event_disconnect(struct rb_text *out, const struct rb_event_origin *orig
 void rb_event_account(struct rb_text *out, const struct rb_event_origin *origin, struct rb_env *env,
                       struct rb_slice name, const struct rb_account_shared *account);
 /** Counters of the node. */
-void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin, struct rb_core *core,
-                     const struct rb_process_usage *usage);
+void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
+                     struct rb_core *core, const struct rb_process_usage *usage);
 /** Only the server's own object: SHUTDOWN, LAMEDUCK. */
 void rb_event_bye(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns);
 /** {"server":...,"error":{...}}; with `null_data` a "data":null in between, as nats-server has it for typed results. */
-void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns, int code,
-                    const char *description, bool null_data);
+void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns,
+                    int code, const char *description, bool null_data);
 /** Answer to $SYS.REQ.USER.INFO. `conn` NULL: somebody that is not known here. */
 void rb_event_user(struct rb_text *out, const struct rb_event_origin *origin, struct rb_env *env,
                    const struct rb_conn *conn);

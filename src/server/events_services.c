@@ -79,7 +79,8 @@ static void answer_error(struct rb_events *events, struct rb_account *account,
     struct rb_text text;
     struct rb_env *env = events->core->env;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_error(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, env->wall_ns(env->ctx), code, why, false);
+    rb_event_error(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                   env->wall_ns(env->ctx), code, why, false);
     rb_events_send(account, reply, &text);
 }
 
@@ -135,7 +136,8 @@ static void answer_conns(struct rb_events *events, struct rb_account *account,
     }
     struct rb_text text;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_account(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core->env, asked->name, asked->shared);
+    rb_event_account(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                     events->core->env, asked->name, asked->shared);
     rb_events_send(account, msg->reply, &text);
 }
 
@@ -145,7 +147,8 @@ static void answer_user(struct rb_events *events, struct rb_account *account,
 {
     struct rb_text text;
     rb_text_init(&text, RB_EVENT_BYTES_MAX);
-    rb_event_user(&text, &(struct rb_event_origin){ events->shared, events->core->settings }, events->core->env, own ? msg->from : NULL);
+    rb_event_user(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                  events->core->env, own ? msg->from : NULL);
     rb_events_send(account, msg->reply, &text);
 }
 

@@ -61,7 +61,8 @@ static bool fail(struct answer *a, int code, const char *text, bool null_data)
     size_t max = a->out->max;
     rb_text_deinit(a->out); /* what was begun */
     rb_text_init(a->out, max);
-    rb_event_error(a->out, &(struct rb_event_origin){ a->shared, a->settings }, a->now_ns, code, text, null_data);
+    rb_event_error(a->out, &(struct rb_event_origin){ a->shared, a->settings }, a->now_ns, code,
+                   text, null_data);
     return !a->out->failed;
 }
 

@@ -170,8 +170,8 @@ static void set_info(struct rb_core_settings *settings, const struct rb_config *
     options->ws_info.port = 0;
     options->ws_info.auth_required = asks_for_login(settings->policy, true);
     options->ws_info.tls_required = ws_tls->set;
-    options->ws_info.tls_available = false;
-    options->ws_info.tls_verify = ws_tls->set && ws_tls->verify;
+    options->ws_info.tls_available =
+        ws_tls->set; /* tls_verify is the client listener's, as in nats-server */
     if (config->ws_host[0] != '\0') {
         options->ws_info.host = keep_text(arena, config->ws_host);
     }

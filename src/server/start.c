@@ -232,6 +232,11 @@ static void log_listeners(struct rb_running *running, const struct rb_config *co
     if (config->lists->tls.set) {
         rb_log_inf(log, "TLS %s for client connections",
                    config->allow_non_tls ? "available" : "required");
+        if (config->lists->tls.handshake_first &&
+            config->lists->tls.handshake_first_fallback_ns == 0) {
+            rb_log_wrn(log, "Clients that are not using \"TLS Handshake First\" option will fail "
+                            "to connect");
+        }
     }
 }
 

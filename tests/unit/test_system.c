@@ -309,8 +309,7 @@ static void connections_are_kicked(void **state)
     hang_up(ear);
     (void)snprintf(subject, sizeof(subject), "$SYS.REQ.SERVER.%s.RELOAD", id);
     ask(sys, subject, "", text);
-    has(text, "\"error\":{\"code\":500,\"description\":\"can only reload config when a file is "
-              "provided using -c or --config\"}}");
+    assert_null(strstr(text, "\"error\"")); /* an embedded server reads its text again */
     hang_up(a);
     hang_up(sys);
     rb_server_stop(server);

@@ -120,7 +120,7 @@ def attempt(item, binary, ringbus, shared):
     except SkipError as skip:
         return None, skip
     except Exception as error:  # pylint: disable=broad-except # whatever it is, it is a failure
-        return None, "".join(traceback.format_exception(error))[-3000:]
+        return None, "".join(traceback.format_exception(error)[-2:])[-1500:]
 
 
 def difference(want, got, path=""):

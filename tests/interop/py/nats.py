@@ -132,8 +132,11 @@ class Client:
         """CONNECT and PING: what came."""
         fields.setdefault("verbose", False)
         fields.setdefault("pedantic", False)
-        self.send(b"CONNECT " + json.dumps(fields).encode() + b"\r\n")
-        return self.ping(seconds)
+        self.send(b"CONNECT " + json.dumps(fields).encode() + b"\r\nPING\r\n")
+        last = b"INFO " if fields.get("protocol") else b"PONG\r\n" # the INFO follows the first PONG
+        self.receive_until(lambda stream: any(message.startswith(last) and message.endswith(b"\n")
+                                              for message in wire.split(stream)), seconds)
+        return self.take()
 
     def rest(self, seconds=3.0):
         """All that comes until the server closes or nothing came for so long."""
