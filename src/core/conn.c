@@ -202,7 +202,7 @@ void rb_conn_send_info(struct rb_conn *conn, bool connect_info)
     if (conn->peer.family != 0 && (!core->options.proxy_protocol || conn->connected)) {
         info.client_ip = rb_slice_text(rb_addr_format_ip(&conn->peer, ip));
     }
-    if (conn->nonce[0] != '\0') {
+    if (conn->nonce[0] != '\0' && !conn->info_sent) {
         info.nonce = rb_slice_of(conn->nonce, RB_NONCE_LEN);
     }
     if (conn->type == RB_TYPE_IN_PROCESS && info.tls_required) {

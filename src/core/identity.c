@@ -553,6 +553,9 @@ static void judge(struct rb_conn *conn, const struct rb_connect *connect)
         conn->auth_wait = NULL;
         take_verdict(conn, &verdict);
     } else {
+        if (!policy->custom && core->auth_hook == NULL) {
+            rb_wheel_disarm(&core->wheel, &conn->timer); /* the hash takes our time, not the client's */
+        }
         rb_conn_stall(conn);
     }
 }

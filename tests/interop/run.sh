@@ -4,7 +4,8 @@
 #   run.sh [--ringbus PATH] [--only py|c|js]
 #
 # py  raw TCP exchanges compared byte by byte with the real nats-server where it is installed
-#     ($NATS_SERVER, PATH, ~/go/bin), else with the recorded bytes; the process checks; the system account; and what
+#     ($NATS_SERVER, PATH, ~/go/bin), else with the recorded bytes; logins, accounts, TLS and
+#     WebSocket compared as documents in the same way (expected/); the process checks; the system account; and what
 #     security advisories were about
 # c   nats.c; Debian's libnats-dev is installed when it is missing and we are root or have sudo
 # js  nats.js on Node 18 or later, installed by npm into a temporary directory
@@ -103,6 +104,9 @@ run_py() {
     run configs python3 "$here/py/configs.py" --server "$ringbus"
     run system python3 "$here/py/system.py" --server "$ringbus"
     run advisories python3 "$here/py/advisories.py" --server "$ringbus"
+    for name in logins accounts tls websocket; do
+        run "$name" python3 "$here/py/$name.py" --server "$ringbus"
+    done
 }
 
 have_libnats() {

@@ -89,8 +89,8 @@ class Running:
 class Tools:
     """Programs beside the server under test."""
 
-    def __init__(self, binary):
-        self.nkey_tool = os.path.join(os.path.dirname(binary), "tests", "support", "nkey_tool")
+    def __init__(self, binary, nkey_tool):
+        self.nkey_tool = nkey_tool or os.path.join(os.path.dirname(binary), "tests", "support", "nkey_tool")
 
     def nkey(self, *args, data=b""):
         if not os.access(self.nkey_tool, os.X_OK):
@@ -120,7 +120,7 @@ def attempt(item, binary, ringbus, shared):
     except SkipError as skip:
         return None, skip
     except Exception as error:  # pylint: disable=broad-except # whatever it is, it is a failure
-        return None, "".join(traceback.format_exception(error)[-2:])[-1500:]
+        return None, "".join(traceback.format_exception(error)[-4:])[-1800:]
 
 
 def difference(want, got, path=""):
@@ -170,6 +170,7 @@ def arguments(doc):
     parser.add_argument("--oracle", metavar="PATH|none")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--only", metavar="TEXT", help="scenarios whose name contains TEXT")
+    parser.add_argument("--nkey-tool", metavar="PATH", help="instead of the one of the server's build")
     parser.add_argument("--certs", metavar="DIR", help="certificates that are there already")
     return parser.parse_args()
 
@@ -187,7 +188,7 @@ def main(name, doc):
     if oracle and os.path.realpath(oracle) == os.path.realpath(options.server):
         oracle = None
     own = None if options.certs else tempfile.mkdtemp(prefix="interop-certs-")
-    shared = {"certs": options.certs or own, "tools": Tools(options.server)}
+    shared = {"certs": options.certs or own, "tools": Tools(options.server, options.nkey_tool)}
     try:
         why = None if options.certs else make_certs(own)
         if why:
