@@ -56,6 +56,8 @@ enum { RB_CONN_WANT_FLUSH = 1, RB_CONN_WANT_END = 2 };
 struct rb_conn_about {
     uint32_t bytes;
     struct rb_slice name, lang, version;
+    struct rb_slice offered; /* user or nkey: for the log, should it be refused */
+    bool offered_nkey, offered_token;
 };
 
 struct rb_link;

@@ -19,6 +19,7 @@
 
 #define FIRST_PING_NS (2 * UINT64_C(1000000000))
 #define LABEL_MAX 900
+#define OFFERED_MAX 256 /* of a refused name, in the log */
 
 /* Compiled permissions */
 
@@ -319,7 +320,7 @@ static void make_label(struct rb_conn *conn)
         rb_free(core->budget, conn->label, strlen(conn->label) + 1);
         conn->label = NULL;
     }
-    if (about != NULL) {
+    if (about != NULL && about->name.len + about->lang.len + about->version.len > 0) {
         struct rb_slice version = about->version, lang = about->lang, name = about->name;
         int count = snprintf(plain, sizeof(plain), "%s%.*s%s%.*s%s%.*s", version.len ? "v" : "",
                              RB_S_ARG(version), lang.len && version.len ? ":" : "", RB_S_ARG(lang),
@@ -348,23 +349,28 @@ static void make_label(struct rb_conn *conn)
 static void keep_about(struct rb_conn *conn, const struct rb_connect *connect)
 {
     struct rb_core *core = conn->core;
-    size_t bytes =
-        sizeof(struct rb_conn_about) + connect->name.len + connect->lang.len + connect->version.len;
+    struct rb_slice offered = connect->nkey.len > 0 ? connect->nkey : connect->user;
+    bool token = connect->auth_token.len > 0;
+    size_t bytes = sizeof(struct rb_conn_about) + connect->name.len + connect->lang.len +
+                   connect->version.len + offered.len;
     if (conn->about != NULL) {
         rb_free(core->budget, conn->about, conn->about->bytes);
         conn->about = NULL;
     }
-    struct rb_conn_about *about = bytes == sizeof(*about) ? NULL : rb_alloc(core->budget, bytes);
+    struct rb_conn_about *about =
+        bytes == sizeof(*about) && !token ? NULL : rb_alloc(core->budget, bytes);
     if (about == NULL) {
         return; /* a connection without a name can live */
     }
     struct rb_writer out = rb_writer_over(about + 1, bytes - sizeof(*about));
-    const struct rb_slice from[] = { connect->name, connect->lang, connect->version };
-    struct rb_slice *into[] = { &about->name, &about->lang, &about->version };
-    for (int i = 0; i < 3; i++) {
+    const struct rb_slice from[] = { connect->name, connect->lang, connect->version, offered };
+    struct rb_slice *into[] = { &about->name, &about->lang, &about->version, &about->offered };
+    for (int i = 0; i < 4; i++) {
         *into[i] = rb_slice_of(out.at, from[i].len);
         rb_write_slice(&out, from[i]);
     }
+    about->offered_nkey = connect->nkey.len > 0;
+    about->offered_token = token;
     about->bytes = (uint32_t)bytes;
     conn->about = about;
 }
@@ -386,12 +392,29 @@ static enum rb_close_reason reason_of(enum rb_refusal refusal)
                                                      : RB_CLOSE_AUTH;
 }
 
+/* Who was refused, never by which proof. */
+static void log_refused(struct rb_conn *conn)
+{
+    const struct rb_conn_about *about = conn->about;
+    if (about == NULL || (about->offered.len == 0 && !about->offered_token)) {
+        rb_conn_log(conn, RB_LOG_ERR, "authentication error");
+    } else if (about->offered.len == 0) {
+        rb_conn_log(conn, RB_LOG_ERR, "authentication error - Token \"[REDACTED]\"");
+    } else {
+        char text[4 * OFFERED_MAX + 1];
+        size_t len = about->offered.len < OFFERED_MAX ? about->offered.len : OFFERED_MAX;
+        len = rb_format_quoted((uint8_t *)text, sizeof(text), rb_slice_of(about->offered.ptr, len));
+        rb_conn_log(conn, RB_LOG_ERR, "authentication error - %s \"%.*s\"",
+                    about->offered_nkey ? "Nkey" : "User", (int)len, text);
+    }
+}
+
 static void refuse_login(struct rb_conn *conn, enum rb_refusal refusal, const char *why)
 {
     struct rb_core *core = conn->core;
     rb_counter_add(&core->stats.auth_failed, 1);
+    log_refused(conn);
     rb_conn_send_err(conn, "Authorization Violation");
-    rb_conn_log(conn, RB_LOG_ERR, "authentication error");
     if (why != NULL) {
         rb_conn_log(conn, RB_LOG_DBG, "authentication error: %s", why);
     }
@@ -554,7 +577,8 @@ static void judge(struct rb_conn *conn, const struct rb_connect *connect)
         take_verdict(conn, &verdict);
     } else {
         if (!policy->custom && core->auth_hook == NULL) {
-            rb_wheel_disarm(&core->wheel, &conn->timer); /* the hash takes our time, not the client's */
+            rb_wheel_disarm(&core->wheel,
+                            &conn->timer); /* the hash takes our time, not the client's */
         }
         rb_conn_stall(conn);
     }
@@ -622,7 +646,8 @@ static void take_document(struct rb_conn *conn, struct rb_slice json)
     conn->protocol = connect.protocol == 0 || connect.protocol == 1 ? (int8_t)connect.protocol : -1;
     trace_connect(conn, &connect);
     estimate_rtt(conn);
-    if (!conn->connected || connect.name.len + connect.lang.len + connect.version.len > 0) {
+    if (!conn->connected || connect.name.len + connect.lang.len + connect.version.len > 0 ||
+        conn->about == NULL) {
         keep_about(conn, &connect);
     }
     if (connect.has_account) {

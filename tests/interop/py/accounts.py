@@ -43,7 +43,7 @@ def deliveries(c, count, seconds=2.0):
     result = []
     for message in messages:
         head, _, rest = message.partition(b"\r\n")
-        parts = head.decode().split(" ")
+        parts = head.decode().split()
         rest = rest[:-2]
         size = int(parts[-2]) if parts[0] == "HMSG" else 0
         fields = {}
@@ -161,10 +161,14 @@ def latency(s):
         b.send(b"PUB lost inbox 1\r\nq\r\n")
         result["nobody there"] = [metric(watch), deliveries(b, 1)[-1:]]
         b.send(b"PUB all 1\r\nq\r\n")
-        result["no reply"] = [metric(watch, 0.5)]
+        result["no reply"] = [metric(watch, 0.5), len(deliveries(a, 1))]
+        b.send(b"PUB all inbox 1\r\nq\r\n")
+        deliveries(a, 1)
         b.send(b"UNSUB 1\r\n")
         b.ping()
-        result["nobody waits"] = [request(a, b, b"PUB all inbox 1\r\nq\r\n"), metric(watch, 0.5)]
+        a.send(b"PUB %s 1\r\nr\r\n" % reply_of(a))
+        a.ping()
+        result["nobody waits any more"] = metric(watch, 0.5)
     return result
 
 

@@ -137,6 +137,9 @@ def labels(s):
         c.ping()
     with s.client() as c:
         c.connect(user="ann", **{"pass": "wrong"}, **ABOUT)
+    for fields in ({"nkey": KEY, "sig": "x"}, {"auth_token": "hidden"}, {"user": "q\"\x01", "pass": "x"}, {}):
+        with s.client() as c:
+            c.connect(**fields)
     with s.client() as c:
         c.connect(nkey=KEY, sig=signed(s, c), name="n")
     with s.client() as c:
@@ -144,7 +147,7 @@ def labels(s):
         c.rest(1)
     s.logged(r"Authentication Failure", 2)
     time.sleep(0.1)
-    result["errors"] = plain_lines(s, r"authentication error|Violation -|Authorization")
+    result["errors"] = plain_lines(s, r"authentication error( - |$)|Violation -|Authorization")
     result["closed"] = sorted(plain_lines(s, "onnection closed"))
     return result
 

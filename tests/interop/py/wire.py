@@ -3,8 +3,9 @@
 import json
 import re
 
-MSG = re.compile(rb"(MSG) (\S+) (\S+) (?:(\S+) )?(\d+)\r\n")
-HMSG = re.compile(rb"(HMSG) (\S+) (\S+) (?:(\S+) )?(\d+) (\d+)\r\n")
+MSG = re.compile(rb"(MSG) (\S+) (\S+)  ?(?:(\S+) )?(\d+)\r\n")  # two blanks: nats-server's own
+#                                                                       messages without a reply
+HMSG = re.compile(rb"(HMSG) (\S+) (\S+)  ?(?:(\S+) )?(\d+) (\d+)\r\n")
 
 # What a service import makes of a reply is each server's own.
 ROUTED_REPLY = re.compile(rb"_R_\.[A-Za-z0-9]{6}\.[A-Za-z0-9_.]+")
