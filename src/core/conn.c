@@ -369,6 +369,10 @@ static void fail_parse(struct rb_conn *conn)
 {
     struct rb_core *core = conn->core;
     enum rb_close_reason reason = RB_CLOSE_PROTOCOL;
+    if (conn->parser.fail == RB_FAIL_AUTH) {
+        rb_conn_refuse_login(conn);
+        return;
+    }
     switch (conn->parser.fail) {
     case RB_FAIL_PROTOCOL:
         rb_conn_send_err(conn, "Unknown Protocol Operation");
@@ -381,10 +385,6 @@ static void fail_parse(struct rb_conn *conn)
         rb_conn_send_err(conn, "Maximum Payload Violation");
         reason = RB_CLOSE_MAX_PAYLOAD;
         break;
-    case RB_FAIL_AUTH:
-        rb_conn_send_err(conn, "Authorization Violation");
-        reason = RB_CLOSE_AUTH;
-        break;
     case RB_FAIL_MEMORY:
         reason = RB_CLOSE_MEMORY;
         break;
@@ -392,6 +392,7 @@ static void fail_parse(struct rb_conn *conn)
         reason = RB_CLOSE_HEADERS;
         break;
     case RB_FAIL_NONE:
+    case RB_FAIL_AUTH:
     case RB_FAIL_ARGS:
         break;
     }

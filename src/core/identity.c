@@ -424,6 +424,11 @@ static void refuse_login(struct rb_conn *conn, enum rb_refusal refusal, const ch
     }
 }
 
+void rb_conn_refuse_login(struct rb_conn *conn)
+{
+    refuse_login(conn, RB_REFUSAL_CREDENTIALS, NULL);
+}
+
 static void ok_if_verbose(struct rb_conn *conn)
 {
     if (conn->verbose) {

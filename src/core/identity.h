@@ -12,6 +12,8 @@ bool rb_conn_connect_again(struct rb_conn *conn);
 void rb_conn_verdict(struct rb_core *core, struct rb_job *job);
 /** Without authentication: a member of "$G" from the start. False: refused (the connection is ending). */
 bool rb_conn_bind_nobody(struct rb_conn *conn);
+/** Something came before CONNECT: Authorization Violation. */
+void rb_conn_refuse_login(struct rb_conn *conn);
 /** Something else than CONNECT came first: no_auth_user, if there is one. False: refused. */
 bool rb_conn_bind_anonymous(struct rb_conn *conn);
 /** It counts no more among its account's connections; it stays a member while it has subscriptions. */
