@@ -1,11 +1,11 @@
 /* shard.c - the turn of one reactor.
  *
- *   poll transport -> take mail -> finished jobs, tasks -> step events -> expire timers -> flush sends -> publish
- *   mail, wake neighbours
+ *   poll transport -> take mail -> finished jobs, tasks -> step events -> expire timers -> publish
+ *   mail, wake neighbours -> flush sends
  *
  * 1. Mail is taken after the poll and before the events of that poll are stepped. What another shard published
  *    before it let its client know (a PONG, say) is therefore seen before anything that client does next.
- * 2. Mail is published before the sends of the same turn reach the kernel (the driver submits in the next poll).
+ * 2. Mail is published before the sends of the same turn are asked for: some drivers send at once.
  * 3. While a ring is nearly full (core.mail_tight) no operation that could need it is begun: input is held,
  *    subscriptions of ended connections stay until there is room again.
  * 4. New settings may change more interest at once than the rings hold. The node lets one shard at a time apply them, so
@@ -449,8 +449,9 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
         rb_core_drop_runs(core); /* idle: keep nothing that only speeds up the next burst */
     }
     worked |= !rb_list_empty(&core->effects.wanted);
+    publish_mail(shard); /* invariant 2: epoll and pipes send at once */
     rb_conn_effects(core);
-    publish_mail(shard);
+    publish_mail(shard); /* what ended connections withdrew */
     if (worked) {
         rb_histogram_add(&core->stats.turn_ns, rb_env_now(core->env) - core->now_ns);
     }
