@@ -101,6 +101,8 @@ run_py() {
     export PYTHONDONTWRITEBYTECODE=1
     run exchange python3 "$here/py/exchange.py" --server "$ringbus"
     run process python3 "$here/py/process.py" --server "$ringbus"
+    run reload python3 "$here/py/reload.py" --server "$ringbus"
+    run lameduck python3 "$here/py/lameduck.py" --server "$ringbus"
     run configs python3 "$here/py/configs.py" --server "$ringbus"
     run system python3 "$here/py/system.py" --server "$ringbus"
     run advisories python3 "$here/py/advisories.py" --server "$ringbus"

@@ -488,7 +488,8 @@ static void lame_duck(void **state)
     assert_true(rb_server_wait(server, INT64_C(20000000000)));
     for (int i = 0; i < COUNT; i++) {
         char byte;
-        assert_true(read(fds[i], &byte, 1) <= 0);
+        while (read(fds[i], &byte, 1) > 0) { /* a PING, perhaps */
+        }
         (void)close(fds[i]);
     }
     struct rb_server_metrics metrics; /* what it did can still be asked */
