@@ -105,6 +105,8 @@ run_py() {
     run lameduck python3 "$here/py/lameduck.py" --server "$ringbus"
     run configs python3 "$here/py/configs.py" --server "$ringbus"
     run system python3 "$here/py/system.py" --server "$ringbus"
+    run monitor python3 "$here/py/monitor.py" --server "$ringbus"
+    run dashboard python3 "$here/py/dashboard.py" --server "$ringbus"
     run advisories python3 "$here/py/advisories.py" --server "$ringbus"
     for name in logins accounts tls websocket; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"

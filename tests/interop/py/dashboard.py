@@ -2,7 +2,7 @@
 """The dashboard in headless Chromium: does it show what the server says?
 
   dashboard.py --demo BUILD/tests/unit/monitor_demo [--screenshot FILE] [--dark]
-  dashboard.py --server URL [--screenshot FILE] [--dark]
+  dashboard.py --server PATH|URL [--screenshot FILE] [--dark]
 
 With --demo a server that does not exist is watched, and what the page must show is known; with --server
 only that it runs. Skipped visibly when Chromium is not installed. The last line printed is
@@ -24,16 +24,15 @@ STARTED = re.compile(r"Starting http monitor on (\S+)")
 SIMULATED_MS = 60000  # of the page's clock: it does not take that long
 
 
-def start_demo(binary):
-    """The demo on a free port; its base URL."""
-    process = subprocess.Popen([binary, "-1", "120"], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+def start(argv):
+    """Starts a server with a monitor on a free port; its base URL."""
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     atexit.register(process.kill)
     for line in process.stderr:
         found = STARTED.search(line)
         if found:
             return "http://" + found.group(1)
-    raise servers.ServerError("%s ended before it listened" % binary)
+    raise servers.ServerError("%s ended before it listened" % argv[0])
 
 
 def chromium(binary, profile, url, dark, *more):
@@ -71,7 +70,7 @@ def check(page, console, demo):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", help="the monitor_demo binary")
-    parser.add_argument("--server", help="base URL of a monitor")
+    parser.add_argument("--server", help="program, or base URL of its monitor")
     parser.add_argument("--screenshot", help="PNG file to write, to be looked at")
     parser.add_argument("--dark", action="store_true", help="as a browser that prefers dark pages")
     args = parser.parse_args()
@@ -82,7 +81,12 @@ def main():
         print("SKIP dashboard: chromium is not installed")
         print("dashboard: 0 passed, 0 failed, 1 skipped")
         return 0
-    base = start_demo(args.demo) if args.demo else args.server.rstrip("/")
+    if args.demo:
+        base = start([args.demo, "-1", "120"])
+    elif "://" in args.server:
+        base = args.server.rstrip("/")
+    else:
+        base = start([args.server, "-a", "127.0.0.1", "-p", "-1", "-m", "-1"])
     with urllib.request.urlopen(base + "/dashboardz", timeout=10):
         pass
     with tempfile.TemporaryDirectory(prefix="dashboard-") as profile:

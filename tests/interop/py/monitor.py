@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Monitoring pages of a server side by side with nats-server's.
 
-  monitor.py --server URL [--oracle URL] [--only TEXT]
+  monitor.py --server PATH|URL [--oracle URL] [--only TEXT]
 
 Fetches every page, with its options and with wrong ones, from both and compares: status, content type,
-CORS header, error texts, and of JSON documents the keys, their order and the types of values. Without
---oracle the real nats-server is started (skipped visibly when it is not installed). Both should be
+CORS header, error texts, and of JSON documents the keys, their order and the types of values. A server
+given as a program is started. Without --oracle the real nats-server is started (skipped visibly when it is not installed). Both should be
 configured alike; clients are connected to both, at the host and port that /varz names, so that /connz
 has something to tell. The last line printed is "monitor: N passed, N failed, N skipped".
 """
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -299,26 +300,33 @@ def side_by_side(report, base, oracle):
         some.close()
 
 
+def start(stack, binary):
+    """Starts a server with a monitor; the monitor's base URL."""
+    server = stack.enter_context(servers.Server(binary, args=["-m", "-1"]))
+    line = next(l for l in server.lines if "Starting http monitor on" in l)
+    return "http://" + line.rpartition(" ")[2]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server", required=True, help="base URL of the monitor under test")
+    parser.add_argument("--server", required=True, help="program, or base URL of its monitor")
     parser.add_argument("--oracle", help="base URL of a nats-server's monitor; default: start one")
     parser.add_argument("--only", default="", help="only checks whose name holds this text")
     args = parser.parse_args()
     servers.stop_servers_at_exit()
     report = Report(args.only)
-    base = args.server.rstrip("/")
-    own_checks(report, base)
-    if args.oracle:
-        side_by_side(report, base, args.oracle.rstrip("/"))
-    else:
+    with contextlib.ExitStack() as stack:
+        base = args.server.rstrip("/")
+        if "://" not in base:
+            base = start(stack, base)
+        own_checks(report, base)
         binary = servers.find_oracle()
-        if binary is None:
+        if args.oracle:
+            side_by_side(report, base, args.oracle.rstrip("/"))
+        elif binary is None:
             report.skip("side by side", "nats-server is not installed")
         else:
-            with servers.Server(binary, args=["-m", "-1"]) as oracle:
-                line = next(l for l in oracle.lines if "Starting http monitor on" in l)
-                side_by_side(report, base, "http://" + line.rpartition(" ")[2])
+            side_by_side(report, base, start(stack, binary))
     print("monitor: %d passed, %d failed, %d skipped" % (report.passed, report.failed, report.skipped))
     return 1 if report.failed else 0
 
