@@ -27,6 +27,7 @@
 #include "server/snapshot.h"
 
 #define STOP_POLL_NS 5000000
+#define WORK_THREADS_MIN 2 /* a password hash must not hold up the next one alone */
 #define WORK_THREADS_MAX 4
 #define ORDER_NS INT64_C(2000000000)
 #define ANNOUNCE_NS INT64_C(1000000000)
@@ -304,8 +305,10 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
         (void)snprintf(error, RB_NODE_ERROR_MAX, "%s", why);
         return err;
     }
-    struct rb_work_options work = { .thread_count =
-                                        count < WORK_THREADS_MAX ? count : WORK_THREADS_MAX,
+    uint32_t helpers = count < WORK_THREADS_MIN   ? WORK_THREADS_MIN
+                       : count > WORK_THREADS_MAX ? WORK_THREADS_MAX
+                                                  : count;
+    struct rb_work_options work = { .thread_count = helpers,
                                     .home_count = count,
                                     .wake = wake_shard,
                                     .wake_ctx = node };
