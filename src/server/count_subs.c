@@ -10,6 +10,7 @@
 #include "core/account.h"
 #include "core/conn.h"
 #include "proto/subject.h"
+#include "server/gojson.h"
 #include "server/node.h"
 #include "server/shard.h"
 #include "server/snapshot.h"
@@ -85,7 +86,10 @@ bool rb_count_from_json(struct rb_slice body, const struct rb_policy *policy,
 {
     *question = (struct rb_count_question){ 0 };
     json_error_t why;
-    json_t *json = body.len == 0 ? NULL : json_loadb((const char *)body.ptr, body.len, 0, &why);
+    char error[RB_GOJSON_ERROR_MAX];
+    json_t *json = body.len > 0 && rb_gojson_valid(body, error)
+                       ? json_loadb((const char *)body.ptr, body.len, 0, &why)
+                       : NULL;
     const char *account = json_string_value(json_object_get(json, "acc"));
     const char *subject = json_string_value(json_object_get(json, "subject"));
     const char *queue = json_string_value(json_object_get(json, "queue"));

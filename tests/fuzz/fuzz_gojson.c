@@ -1,4 +1,4 @@
-/* fuzz_gojson.c - what another parser accepts is JSON, and a refusal always says why. */
+/* fuzz_gojson.c - what another parser accepts is JSON, and a refusal always says why. jansson takes a NUL for the end. */
 #include <jansson.h>
 
 #include "ringbus/check.h"
@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rb_assert(valid == (error[0] == '\0'));
     json_error_t why;
     json_t *json = json_loadb((const char *)data, size, JSON_DECODE_ANY, &why);
-    rb_assert(json == NULL || valid);
+    rb_assert(json == NULL || valid || memchr(data, 0, size) != NULL);
     json_decref(json);
     return 0;
 }

@@ -72,6 +72,13 @@ class Conn:
         return self
 
     def __exit__(self, *unused):
+        """Reads to the end first: bytes left unread would make the close a reset."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.sock.recv(1 << 18):
+                pass
+        except OSError:
+            pass
         self.sock.close()
 
     def send(self, text):
@@ -188,6 +195,8 @@ def events(server):
             message = system.message(1.0)
             if message is None:
                 break
+            if ".$SYS." in message[0]:
+                continue  # our own: nats-server tells of it before or after we listen
             found.append((message[0].replace(sid, "ID"), document(message[2], sid)))
         # Events of different connections may cross.
         for subject in sorted({subject for subject, _ in found}):
