@@ -273,25 +273,9 @@ void rb_events_account_up(struct rb_events *events, struct rb_account *account)
 enum rb_err rb_events_start(struct rb_events *events)
 {
     struct rb_core *core = events->core;
-    if (events->err == RB_OK && core->options.shard_index == 0 && !events->started) {
-        events->started = true;
+    if (events->err == RB_OK && core->options.shard_index == 0) {
         rb_wheel_arm(&core->wheel, &events->statsz_timer, core->now_ns + STATSZ_FIRST_NS);
         rb_wheel_arm(&core->wheel, &events->accounts_timer, core->now_ns + ACCOUNTS_NS);
-    }
-    return events->err;
-}
-
-enum rb_err rb_events_reload(struct rb_events *events)
-{
-    struct rb_core *core = events->core;
-    events->err = RB_OK;
-    if (events->system != rb_account_system(core)) {
-        rb_events_withdraw(events);
-    }
-    for (uint32_t id = 0; id < core->account_cap; id++) {
-        if (core->accounts[id] != NULL && core->accounts[id]->policy != NULL) {
-            rb_events_account_up(events, core->accounts[id]);
-        }
     }
     return events->err;
 }

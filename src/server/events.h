@@ -17,8 +17,6 @@ RB_MUST_CHECK enum rb_err rb_events_create(struct rb_shard *shard, struct rb_nod
 RB_MUST_CHECK enum rb_err rb_events_start(struct rb_events *events);
 /** After rb_core_deinit. */
 void rb_events_destroy(struct rb_events *events);
-/** After rb_core_apply: the system account may be another one, or the first. RB_ERR_MEMORY: a service is missing. */
-RB_MUST_CHECK enum rb_err rb_events_reload(struct rb_events *events);
 
 /* The core's hooks. */
 void rb_events_conn_up(struct rb_events *events, struct rb_conn *conn);

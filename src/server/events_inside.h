@@ -14,7 +14,6 @@ struct rb_service {
     uint8_t kind; /* enum rb_request_kind */
     uint8_t doc;  /* enum rb_doc_kind */
     bool own;     /* answers about the requestor's own account */
-    bool listening;
 };
 
 /** Services that every account has (imports of nats-server). */
@@ -30,7 +29,6 @@ struct rb_events {
     uint64_t statsz_interval_ns, statsz_last_ns;
     struct rb_process_usage usage;
     enum rb_err err; /* of an account that came up */
-    bool started;
     /* Services */
     struct rb_account *system; /* where the system services listen; NULL: nowhere */
     struct rb_service services[RB_SYSTEM_SERVICES_MAX];
@@ -41,8 +39,6 @@ struct rb_events {
 
 /** Makes the account's services, and the system's if it is the system account. */
 enum rb_err rb_events_serve(struct rb_events *events, struct rb_account *account);
-/** Withdraws the system services from the account that has them. */
-void rb_events_withdraw(struct rb_events *events);
 void rb_events_free_services(struct rb_events *events);
 /** Publishes a STATSZ document; nobody listens: nothing. */
 void rb_events_statsz(struct rb_events *events, struct rb_account *account,

@@ -3,6 +3,9 @@
  *   system account, shard 0: $SYS.REQ.SERVER.<id>.VARZ ...   told to the other shards as interest
  *   every account, every shard: $SYS.REQ.USER.INFO ...       local: taken where they are published
  *
+ * An account comes up once on a shard and keeps its services until the shard ends: a reload that would change the system
+ * account is refused (config_diff.c).
+ *
  * What a shard knows is answered at once; the rest becomes a request of the service thread (services.h).
  */
 #include "server/events_inside.h"
@@ -247,9 +250,7 @@ static enum rb_err listen_at(struct rb_events *events, struct rb_service *servic
         .doc = (uint8_t)definition->doc,
         .own = own,
     };
-    enum rb_err err = rb_account_listen(account, rb_slice_text(subject), &service->special);
-    service->listening = err == RB_OK;
-    return err;
+    return rb_account_listen(account, rb_slice_text(subject), &service->special);
 }
 
 static enum rb_err listen_system(struct rb_events *events, const struct definition *definition,
@@ -325,35 +326,11 @@ static bool grow_imported(struct rb_events *events, uint32_t id)
     return true;
 }
 
-static void drop_imported(struct rb_events *events, struct rb_account *account)
-{
-    struct rb_service *services =
-        account->id < events->imported_cap && events->imported[account->id] != NULL
-            ? *events->imported[account->id]
-            : NULL;
-    if (services == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < RB_IMPORTED_SERVICES; i++) {
-        if (services[i].listening) {
-            rb_account_unlisten(account, &services[i].special);
-        }
-    }
-    rb_free(events->core->budget, services, sizeof(**events->imported));
-    events->imported[account->id] = NULL;
-}
-
 static enum rb_err serve_account(struct rb_events *events, struct rb_account *account,
                                  bool is_system)
 {
     if (!grow_imported(events, account->id)) {
         return RB_ERR_MEMORY;
-    }
-    if (events->imported[account->id] != NULL) {
-        if ((*events->imported[account->id])[1].listening != is_system) {
-            return RB_OK;
-        }
-        drop_imported(events, account); /* it became, or was, the system account */
     }
     events->imported[account->id] = rb_alloc(events->core->budget, sizeof(**events->imported));
     if (events->imported[account->id] == NULL) {
@@ -379,17 +356,6 @@ enum rb_err rb_events_serve(struct rb_events *events, struct rb_account *account
         err = serve_system(events, account);
     }
     return err == RB_OK ? serve_account(events, account, account == system) : err;
-}
-
-void rb_events_withdraw(struct rb_events *events)
-{
-    for (uint32_t i = 0; i < events->service_count; i++) {
-        if (events->services[i].listening) {
-            rb_account_unlisten(events->system, &events->services[i].special);
-        }
-    }
-    events->service_count = 0;
-    events->system = NULL;
 }
 
 void rb_events_free_services(struct rb_events *events)
