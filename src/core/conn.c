@@ -199,7 +199,8 @@ void rb_conn_send_info(struct rb_conn *conn, bool connect_info)
     struct rb_info info = websocket ? core->options.ws_info : core->options.info;
     info.client_id = conn->cid;
     info.ldm = core->lame_duck;
-    if (conn->peer.family != 0 && (!core->options.proxy_protocol || conn->connected)) {
+    bool known = !core->options.proxy_protocol || conn->connected || rb_link_tls_first(conn->link);
+    if (conn->peer.family != 0 && known) {
         info.client_ip = rb_slice_text(rb_addr_format_ip(&conn->peer, ip));
     }
     if (conn->nonce[0] != '\0' && !conn->info_sent) {

@@ -6,7 +6,7 @@
 # py  raw TCP exchanges compared byte by byte with the real nats-server where it is installed
 #     ($NATS_SERVER, PATH, ~/go/bin), else with the recorded bytes; logins, accounts, TLS and
 #     WebSocket compared as documents in the same way (expected/); the process checks; the system account; and what
-#     security advisories were about
+#     security advisories were about; the nats tool and nats-py (in a virtual environment of their own)
 # c   nats.c; Debian's libnats-dev is installed when it is missing and we are root or have sudo
 # js  nats.js on Node 18 or later, installed by npm into a temporary directory
 #
@@ -111,6 +111,34 @@ run_py() {
     for name in logins accounts tls websocket; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"
     done
+    run_cli
+    run_nats_py
+}
+
+# What real clients log in with; see py/clients.py.
+run_logins() { # name, program...
+    name=$1
+    shift
+    run "$name" python3 "$here/py/clients.py" "$name" --server "$ringbus" -- "$@"
+}
+
+run_cli() {
+    tool=$(command -v nats || true)
+    [ -n "$tool" ] || tool=$HOME/go/bin/nats
+    if [ ! -x "$tool" ]; then
+        skip nats-tool "the nats tool is not installed"
+        return
+    fi
+    run_logins nats-tool python3 "$here/py/client_cli.py" "$tool"
+}
+
+run_nats_py() {
+    if ! { python3 -m venv "$work/venv" &&
+        "$work/venv/bin/pip" install -q "nats-py[nkeys,aiohttp]"; } >"$work/pip.log" 2>&1; then
+        skip nats-py "pip could not install it: $(grep -i -m 1 'error' "$work/pip.log")"
+        return
+    fi
+    run_logins nats-py "$work/venv/bin/python" "$here/py/client_nats_py.py"
 }
 
 have_libnats() {
@@ -144,15 +172,22 @@ run_c() {
         skip c "libnats-dev is not installed and could not be"
         return
     fi
-    # shellcheck disable=SC2046 # several words
-    if ! cc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
-        $(pkg-config --cflags libnats) -o "$work/interop-c" "$here/c/interop.c" \
-        $(pkg-config --libs libnats) -pthread; then
-        echo "FAIL c: it does not compile"
-        failed=$((failed + 1))
-        return
-    fi
+    for program in interop login; do
+        # shellcheck disable=SC2046 # several words
+        if ! cc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
+            $(pkg-config --cflags libnats) -o "$work/$program-c" "$here/c/$program.c" \
+            $(pkg-config --libs libnats) -pthread; then
+            echo "FAIL c: $program.c does not compile"
+            failed=$((failed + 1))
+            return
+        fi
+    done
     run c "$work/interop-c" "$ringbus"
+    if command -v python3 >/dev/null; then
+        run_logins c-logins "$work/login-c"
+    else
+        skip c-logins "python3 is not installed"
+    fi
 }
 
 run_js() {
@@ -164,13 +199,18 @@ run_js() {
         skip js "node is $(node --version), 18 or later is needed"
         return
     fi
-    mkdir "$work/js" && cp "$here/js/package.json" "$here/js/interop.mjs" "$work/js/" || exit 1
+    mkdir "$work/js" && cp "$here/js/package.json" "$here"/js/*.mjs "$work/js/" || exit 1
     if ! (cd "$work/js" && npm install --no-package-lock --no-audit --no-fund --ignore-scripts) \
         >"$work/npm.log" 2>&1; then
         skip js "npm could not install the client: $(grep -i -m 1 'error' "$work/npm.log")"
         return
     fi
     run js node "$work/js/interop.mjs" "$ringbus"
+    if command -v python3 >/dev/null; then
+        run_logins js-logins node "$work/js/login.mjs"
+    else
+        skip js-logins "python3 is not installed"
+    fi
 }
 
 for part in py c js; do

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import traceback
 
-import nats
+import natsclient
 import server as servers
 import wire
 
@@ -79,7 +79,7 @@ class Running:
         return os.path.join(self.certs, name)
 
     def client(self, **options):
-        return nats.Client(self.address, **options)
+        return natsclient.Client(self.address, **options)
 
     def logged(self, pattern, seconds=2.0):
         """Whether a line that matches comes."""

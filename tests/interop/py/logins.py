@@ -12,7 +12,6 @@ import time
 import urllib.request
 
 import compare
-import nats
 from compare import scenario
 
 # Made for these tests with nkey_tool; they open nothing else.

@@ -11,7 +11,7 @@ import sys
 import time
 
 import compare
-import nats
+import natsclient
 from compare import scenario
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -44,7 +44,7 @@ def context(s, **options):
         options["cert"] = s.file(options["cert"])
     options.setdefault("ca", "ca.pem")
     options["ca"] = options["ca"] and s.file(options["ca"])
-    return nats.tls(**options)
+    return natsclient.tls(**options)
 
 
 def echo(s, c, size):
@@ -86,7 +86,7 @@ def plain_client(s):
 @scenario()
 def tls_client_on_a_plain_port(s):
     hello = ssl.MemoryBIO()
-    tls = nats.tls().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="x")
+    tls = natsclient.tls().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="x")
     try:
         tls.do_handshake()
     except ssl.SSLWantReadError:
@@ -419,6 +419,48 @@ def ends(s):
         sock.close()
     result["after"] = outcome(s, tls=context(s))
     return result
+
+
+V1 = b"PROXY TCP4 10.1.2.3 10.0.0.1 54321 4222\r\n"
+V2 = (b"\r\n\r\n\0\r\nQUIT\n" + b"\x21\x11\x00\x0c" + bytes((10, 1, 2, 3, 10, 0, 0, 1)) +
+      b"\xd4\x31\x10\x7e")
+
+
+def behind_proxy(s, **options):
+    """A login behind each kind of header, and without one."""
+    result = {}
+    for name, header in (("1", V1), ("2", V2), ("none", b"")):
+        with s.client(tls=context(s), before=header, **options) as c:
+            if c.error:
+                result[name] = c.error
+                continue
+            result[name] = [flags(c.info), c.info.get("client_ip"), c.connect(protocol=1), echo(s, c, 100000)]
+    return result
+
+
+@scenario("tls { %s }\nproxy_protocol: true" % SERVER)
+def proxy(s):
+    return behind_proxy(s)
+
+
+@scenario("tls { %s, handshake_first: true }\nproxy_protocol: true" % SERVER)
+def proxy_and_handshake_first(s):
+    return behind_proxy(s, first=True)
+
+
+@scenario("tls { %s }\nallow_non_tls: true\nproxy_protocol: true" % SERVER)
+def proxy_and_plain(s):
+    result = behind_proxy(s)
+    with s.client(before=V1) as c:
+        result["plain"] = c.connect(protocol=1)
+    return result
+
+
+@scenario("tls { %s, verify_and_map: true }\nproxy_protocol: true\nauthorization { users: ["
+          '{ user: "derek@example.org" }] }' % VERIFY.replace(", verify: true", ""))
+def proxy_and_certificate(s):
+    with s.client(tls=context(s, cert="client.pem"), before=V2) as c:
+        return c.error or c.connect(protocol=1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 
 import compare
-import nats
+import natsclient
 import wire
 import wsclient
 from compare import scenario
@@ -418,7 +418,7 @@ TLS = ('websocket { listen: "127.0.0.1:-1", tls { cert_file: "CERTS/server-ecdsa
 @scenario(TLS % "")
 def over_tls(s):
     result = {}
-    tls = nats.tls(ca=s.file("ca.pem"))
+    tls = natsclient.tls(ca=s.file("ca.pem"))
     for deflate in (False, True):
         with connect(s, tls=tls, deflate=deflate) as ws:
             result["deflate %s" % deflate] = [ws.first, login(ws, ',"protocol":1'), big(ws, 1000000)]
@@ -439,13 +439,13 @@ def over_tls(s):
           'authorization { users: [{ user: "derek@example.org", permissions: { publish: x } }, { user: a, password: b }] }')
 def certificates(s):
     result = {}
-    tls = nats.tls(ca=s.file("ca.pem"), cert=s.file("client.pem"))
+    tls = natsclient.tls(ca=s.file("ca.pem"), cert=s.file("client.pem"))
     with connect(s, tls=tls) as ws:
         result["mapped"] = [ws.first, login(ws)]
         ws.send(b"PUB y 0\r\n\r\nPING\r\n")
         result["permissions"] = until_pong(ws)
     try:
-        with connect(s, tls=nats.tls(ca=s.file("ca.pem"))) as ws:
+        with connect(s, tls=natsclient.tls(ca=s.file("ca.pem"))) as ws:
             login(ws)
         result["none"] = "let in"
     except (OSError, wsclient.ClosedError):
