@@ -335,7 +335,7 @@ def a_handshake_that_never_ends(s):
 @scenario("tls { %s, connection_rate_limit: 2 }" % SERVER)
 def connection_rate_limit(s):
     result = []
-    for _ in range(5):
+    for _ in range(8):
         with s.client() as c:
             if c.info is None:
                 result.append(c.take())
@@ -343,7 +343,8 @@ def connection_rate_limit(s):
             c.handshake(context(s), "localhost")
             result.append(c.error or c.connect())
     time.sleep(1.1)
-    return {"at once": result, "later": outcome(s, tls=context(s))}
+    # a slow machine may get into the next second
+    return {"first": result[:2], "refused": "handshake refused" in result, "later": outcome(s, tls=context(s))}
 
 
 @scenario('tls { %s }\nwrite_deadline: "500ms"\nmax_pending: 2000000' % SERVER)
