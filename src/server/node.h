@@ -74,6 +74,8 @@ bool rb_node_post(struct rb_node *node, uint32_t shard, struct rb_task *task);
  */
 RB_MUST_CHECK enum rb_err rb_node_reload(struct rb_node *node, const struct rb_config *wanted,
                                          char error[RB_CONFIG_ERROR_MAX]);
+/** Waits for a reload that is under way; there will be no other, so the host can take apart what its callbacks use. */
+void rb_node_settle(struct rb_node *node);
 /** The same with what the host's load() reads; logs a failure as nats-server does. */
 RB_MUST_CHECK enum rb_err rb_node_reload_again(struct rb_node *node,
                                                char error[RB_CONFIG_ERROR_MAX]);

@@ -58,7 +58,8 @@ struct rb_node {
     struct node_config *current; /* holds a count */
     char listen_error[RB_NODE_ERROR_MAX];
     _Atomic uint32_t stopped_count;
-    pthread_mutex_t reload_lock; /* one reload at a time; `ids` is its */
+    pthread_mutex_t reload_lock; /* one reload at a time; `ids` and `settled` are its */
+    bool settled;                /* no reload any more: the host begins to stop */
     pthread_t duck;
     bool have_duck;
 };

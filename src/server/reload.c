@@ -130,7 +130,7 @@ static enum rb_err reload_locked(struct rb_node *node, struct node_config *fresh
     struct rb_core_settings *settings;
     struct node_config *before = node->current;
     const struct rb_config *now = &fresh->config;
-    if (atomic_load(&node->shared.stopping) != 0) {
+    if (node->settled || atomic_load(&node->shared.stopping) != 0) {
         (void)snprintf(error, RB_CONFIG_ERROR_MAX, "the server stops");
         return RB_ERR_CANCELED;
     }
@@ -176,6 +176,13 @@ static enum rb_err reload(struct rb_node *node, const struct rb_config *wanted, 
         }
     }
     return err;
+}
+
+void rb_node_settle(struct rb_node *node)
+{
+    pthread_mutex_lock(&node->reload_lock);
+    node->settled = true;
+    pthread_mutex_unlock(&node->reload_lock);
 }
 
 enum rb_err rb_node_reload(struct rb_node *node, const struct rb_config *wanted,

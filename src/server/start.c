@@ -340,6 +340,7 @@ static enum rb_err start_node(struct rb_running *running, char error[RB_NODE_ERR
     }
     err = open_node(running, options->config, error);
     if (err != RB_OK) {
+        rb_node_settle(running->node);
         rb_ports_file_remove(running->ports_path);
         stop_monitor(running);
         rb_node_stop(running->node);
@@ -376,6 +377,7 @@ enum rb_err rb_running_start(const struct rb_start_options *options,
 void rb_running_stop(struct rb_running *running)
 {
     rb_log_inf(running->log, "Initiating Shutdown...");
+    rb_node_settle(running->node);
     stop_monitor(running);
     rb_node_stop(running->node);
     rb_ports_file_remove(running->ports_path);
