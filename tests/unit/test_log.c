@@ -116,7 +116,9 @@ static void labels_are_coloured_for_terminals(void **state)
                                           "32mINF", "36mDBG", "33mTRC" };
     struct fixture *f = *state;
     f->log.time = false;
-    f->log.color = f->log.debug = f->log.trace = true;
+    f->log.color = true;
+    f->log.debug = true;
+    f->log.trace = true;
     for (int level = RB_LOG_FTL; level <= RB_LOG_TRC; level++) {
         char expected[64];
         snprintf(expected, sizeof(expected), "[4711] [\033[%s\033[0m] x\n", colors[level]);
