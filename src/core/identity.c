@@ -737,17 +737,18 @@ static enum standing find_again(const struct rb_conn *conn, const struct rb_poli
     return same_text(was->pass, now->pass) && (now->types & conn->type) != 0 ? STANDS : CHANGED;
 }
 
-/* Of a login that was `authorization { user, password }`: the same, or a user of "$G" with the same secret. */
+/* Of a login that was `authorization { user, password }`: the same, or a user of "$G" with the same secret. nats-server
+ * takes any other change, also one of the password, for a user that is gone. */
 static enum standing single_user(const struct rb_policy *policy, const struct rb_policy_login *was,
                                  const struct rb_policy_login *now,
                                  const struct rb_policy_user **ret_user)
 {
     const struct rb_policy_user *user = rb_policy_user_by_name(policy, was->user);
-    if (user != NULL) {
+    if (user != NULL && user->account == 0) {
         *ret_user = user;
-        return user->account == 0 && same_text(was->pass, user->pass) ? STANDS : CHANGED;
+        return same_text(was->pass, user->pass) ? STANDS : CHANGED;
     }
-    return same_text(was->user, now->user) && same_text(was->pass, now->pass) ? STANDS : CHANGED;
+    return same_text(was->user, now->user) && same_text(was->pass, now->pass) ? STANDS : GONE;
 }
 
 static enum standing stand(const struct rb_conn *conn, const struct rb_policy *before,
@@ -768,9 +769,11 @@ static enum standing stand(const struct rb_conn *conn, const struct rb_policy *b
         if (conn->user != NULL) {
             return find_again(conn, before, policy, ret_user);
         }
-        return !required ? STANDS : single_user(policy, was, now, ret_user);
+        return single_user(policy, was, now, ret_user);
     case RB_IDENTITY_TOKEN:
-        return !required || same_text(was->token, now->token) ? STANDS : CHANGED;
+        /* Two configurations without a token are no reason to stay: it may have come from one before them. */
+        return !required || (now->token.len > 0 && same_text(was->token, now->token)) ? STANDS
+                                                                                      : CHANGED;
     default:
         return STANDS;
     }
