@@ -766,6 +766,46 @@ bool sim_sub_live(const struct sim_session *s, const struct sim_subscription *su
     return s->open && !sub->ended && !(sub->max > 0 && sub->delivered >= sub->max);
 }
 
+static void flush_all(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        sim_session_flush(w->sessions[i]);
+    }
+}
+
+static bool read_all(struct sim_world *w)
+{
+    bool work = false;
+    for (uint32_t i = 0; i < w->session_count && !w->failed; i++) {
+        work |= sim_session_read(w->sessions[i], SIM_READ_BYTES);
+    }
+    return work;
+}
+
+static void end_all(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        sim_session_stall(w->sessions[i], false);
+    }
+}
+
+static void check_ended(struct sim_world *w)
+{
+    for (uint32_t i = 0; i < w->session_count; i++) {
+        if (w->sessions[i]->open && !w->failed) {
+            sim_fail(w, "c%u: still open after the node stopped", i);
+        }
+    }
+}
+
+const struct sim_clients sim_plain_clients = {
+    .flush = flush_all,
+    .read = read_all,
+    .end = end_all,
+    .check_ended = check_ended,
+    .check_empty = sim_check_empty,
+};
+
 void sim_sessions_free(struct sim_world *w)
 {
     for (uint32_t i = 0; i < w->session_count; i++) {

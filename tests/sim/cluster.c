@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/conn.h"
 #include "server/settings.h"
 #include "world.h"
 
 #define SIM_PORT 4222
 #define LIVELOCK_ROUNDS 200000
-#define PEER_READ_BYTES 65536
 
 static void log_sink(void *ctx, enum rb_log_level level, const char *message)
 {
@@ -19,10 +19,18 @@ static void log_sink(void *ctx, enum rb_log_level level, const char *message)
     sim_trace(w, "[%s] %s", names[level], message);
 }
 
+/** Helper threads take their time. */
+static bool job_waits(void *ctx)
+{
+    struct sim_world *w = ctx;
+    return w->lazy_work && sim_chance(w, 900);
+}
+
 static bool share(struct sim_world *w)
 {
     w->log = (struct rb_log){ .fd = -1, .sink = log_sink, .sink_ctx = w };
-    w->log.debug = w->log.trace = w->plan.log_all;
+    w->log.trace = w->plan.log_all;
+    w->log.debug = w->plan.log_all || w->trace;
     struct rb_node_shared *shared = &w->shared;
     shared->config = &w->plan.config;
     shared->log = &w->log;
@@ -32,10 +40,17 @@ static bool share(struct sim_world *w)
     snprintf(shared->server_id, sizeof(shared->server_id), "NSIM%052u", 7u);
     snprintf(shared->server_name, sizeof(shared->server_name), "sim");
     char error[RB_CONFIG_ERROR_MAX];
-    struct rb_work_options work = { .home_count = w->plan.shard_count };
+    struct rb_work_options work = { .home_count = w->plan.shard_count,
+                                    .later = job_waits,
+                                    .later_ctx = w };
     shared->accounts = &w->accounts;
-    bool made = rb_config_seal(&w->plan.config, error) == RB_OK &&
-                rb_account_ids_assign(&w->ids, &w->accounts, w->plan.config.policy) == RB_OK &&
+    if (rb_config_seal(&w->plan.config, error) != RB_OK) {
+        return false;
+    }
+    if (w->clients->policy != NULL) {
+        w->plan.config.policy = w->clients->policy(w);
+    }
+    bool made = rb_account_ids_assign(&w->ids, &w->accounts, w->plan.config.policy) == RB_OK &&
                 rb_settings_make(&w->plan.config, shared, &shared->settings, error) == RB_OK &&
                 rb_work_create(&work, &w->work) == RB_OK;
     shared->work = w->work;
@@ -89,6 +104,15 @@ bool sim_node_start(struct sim_world *w)
     return true;
 }
 
+/** Repeated CONNECTs that wait for room in the mail before they can drop their subscriptions. */
+static void count_again(struct sim_world *w, uint32_t index)
+{
+    const struct rb_core *core = rb_shard_core(w->shards[index]);
+    for (struct rb_list *link = core->conns.next; link != &core->conns; link = link->next) {
+        w->totals.again += RB_CONTAINER(link, struct rb_conn, link_all)->again != NULL;
+    }
+}
+
 bool sim_turn(struct sim_world *w, uint32_t index)
 {
     if (index == w->starved) {
@@ -99,6 +123,7 @@ bool sim_turn(struct sim_world *w, uint32_t index)
     for (uint32_t to = 0; to < w->plan.shard_count; to++) {
         if (w->mail.pairs[index * w->plan.shard_count + to].out_count + 4 >= RB_MAIL_BLOCKS_MAX) {
             w->totals.tight++;
+            count_again(w, index);
             break;
         }
     }
@@ -123,29 +148,19 @@ bool sim_turn_all(struct sim_world *w)
     return work;
 }
 
-static bool read_all(struct sim_world *w)
-{
-    bool work = false;
-    for (uint32_t i = 0; i < w->session_count && !w->failed; i++) {
-        work |= sim_session_read(w->sessions[i], PEER_READ_BYTES);
-    }
-    return work;
-}
-
 /** Say, turn, hear. Hearing comes last: a turn without events may have sent something. */
 static bool move_all(struct sim_world *w)
 {
-    for (uint32_t i = 0; i < w->session_count; i++) {
-        sim_session_flush(w->sessions[i]);
-    }
+    w->clients->flush(w);
     bool work = sim_turn_all(w);
-    work |= read_all(w);
+    work |= w->clients->read(w);
     return work;
 }
 
 void sim_drain(struct sim_world *w)
 {
     w->starved = UINT32_MAX;
+    w->lazy_work = false;
     for (uint32_t round = 0; !w->failed; round++) {
         if (!move_all(w)) {
             uint64_t due = rb_sim_net_due(w->net), now = rb_sim_net_now(w->net);
@@ -165,6 +180,7 @@ void sim_pass_time(struct sim_world *w, uint64_t ns)
     uint64_t end = rb_sim_net_now(w->net) + ns, step = ns / 50 + 1;
     uint32_t busy_rounds = 0;
     w->starved = UINT32_MAX; /* no thread sleeps for seconds */
+    w->lazy_work = false;
     while (rb_sim_net_now(w->net) < end && !w->failed) {
         if (!move_all(w) || ++busy_rounds > 10000) {
             rb_sim_net_advance(w->net, step);
@@ -187,6 +203,7 @@ static bool all_stopped(const struct sim_world *w)
 static void stop_shards(struct sim_world *w)
 {
     w->stopping = true;
+    w->lazy_work = false;
     w->starved = UINT32_MAX;
     atomic_store(&w->shared.stopping, 1);
     for (uint32_t round = 0; !all_stopped(w) && !w->failed; round++) {
@@ -202,17 +219,11 @@ static void stop_shards(struct sim_world *w)
 
 static void end_clients(struct sim_world *w)
 {
-    for (uint32_t i = 0; i < w->session_count; i++) {
-        sim_session_stall(w->sessions[i], false);
-    }
-    while (!w->failed && (read_all(w) || rb_sim_net_due(w->net) != UINT64_MAX)) {
+    w->clients->end(w);
+    while (!w->failed && (w->clients->read(w) || rb_sim_net_due(w->net) != UINT64_MAX)) {
         rb_sim_net_advance(w->net, 1000000000);
     }
-    for (uint32_t i = 0; i < w->session_count; i++) {
-        if (w->sessions[i]->open && !w->failed) {
-            sim_fail(w, "c%u: still open after the node stopped", i);
-        }
-    }
+    w->clients->check_ended(w);
 }
 
 void sim_node_stop(struct sim_world *w)
@@ -221,7 +232,7 @@ void sim_node_stop(struct sim_world *w)
     if (w->failed) {
         return;
     }
-    sim_check_empty(w);
+    w->clients->check_empty(w);
     end_clients(w);
     for (uint32_t i = 0; i < w->plan.shard_count && !w->failed; i++) {
         rb_shard_destroy(w->shards[i]);

@@ -4,6 +4,8 @@
  *   ringbus_sim --seeds FROM..TO     a range
  *   ringbus_sim --seconds S          from --seed (or 1) on until the time is up
  *   ringbus_sim --file PATH          seeds listed in a file
+ * A seed is of the plain simulation; with an "a" in front ("a17") of the simulation of accounts (acct.h). --seconds runs
+ * both kinds of each.
  * The first failure ends the run with exit code 1 and the command that repeats it. */
 #include <signal.h>
 #include <stdarg.h>
@@ -13,11 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "acct.h"
 #include "world.h"
 
 #define TWICE_EVERY 64 /* of so many seeds one runs a second time, to see that it does the same */
 
 static uint64_t current_seed;
+static const char *current_kind = "";
 
 void sim_fail(struct sim_world *w, const char *format, ...)
 {
@@ -77,7 +81,7 @@ bool sim_chance(struct sim_world *w, uint32_t permille)
 static void last_seed(void)
 {
     char text[96];
-    int len = snprintf(text, sizeof(text), "\nringbus_sim: died in seed %llu\n",
+    int len = snprintf(text, sizeof(text), "\nringbus_sim: died in seed %s%llu\n", current_kind,
                        (unsigned long long)current_seed);
     fflush(stdout);
     if (len > 0 && write(STDERR_FILENO, text, (size_t)len) < 0) {
@@ -105,42 +109,72 @@ static void add_totals(struct sim_totals *sum, const struct sim_totals *totals)
     sum->sessions += totals->sessions;
     sum->quiets += totals->quiets;
     sum->jumps += totals->jumps;
+    sum->acct_seeds += totals->acct_seeds;
+    sum->crossed += totals->crossed;
+    sum->answers += totals->answers;
+    sum->denied += totals->denied;
+    sum->refused_logins += totals->refused_logins;
+    sum->reloads += totals->reloads;
     sum->crimes += totals->crimes;
+    sum->again += totals->again;
     sum->tight += totals->tight;
     sum->over_pending += totals->over_pending;
     sum->over_deadline += totals->over_deadline;
 }
 
 /** Runs one seed; false when it failed. What a failed world holds is not given back. */
-static bool run_seed(uint64_t seed, bool trace, struct sim_totals *totals, uint64_t *ret_digest)
+static bool run_seed(uint64_t seed, bool accounts, bool trace, struct sim_totals *totals,
+                     uint64_t *ret_digest)
 {
     struct sim_world *w = calloc(1, sizeof(*w));
     if (w == NULL) {
         abort();
     }
     current_seed = seed;
+    current_kind = accounts ? "a" : "";
+    w->clients = accounts ? &acct_clients : &sim_plain_clients;
     w->seed = seed;
     w->trace = trace;
     w->starved = UINT32_MAX;
     w->scratch = malloc(SIM_BODY_MAX + SIM_HEADER_MAX);
     rb_env_seed(&w->draw, seed);
-    sim_plan_draw(w);
+    if (accounts) {
+        acct_plan_draw(w);
+    } else {
+        sim_plan_draw(w);
+    }
     if (!sim_node_start(w)) {
         sim_fail(w, "the node does not start");
     }
     if (!w->failed) {
-        sim_workload_run(w);
+        if (accounts) {
+            acct_run(w);
+        } else {
+            sim_workload_run(w);
+        }
     }
     if (!w->failed) {
         sim_node_stop(w);
     }
+    if (accounts) {
+        w->totals.acct_seeds = 1;
+        w->totals.crossed = w->acct->crossed;
+        w->totals.answers = w->acct->answered;
+        w->totals.denied = w->acct->denied_pubs + w->acct->denied_subs;
+        w->totals.refused_logins = w->acct->refused_logins;
+        w->totals.reloads = w->acct->reloads;
+    }
     add_totals(totals, &w->totals);
     if (w->failed) {
-        printf("seed %llu: %s\n", (unsigned long long)seed, w->failure);
-        printf("repeat: ringbus_sim --seed %llu --trace\n", (unsigned long long)seed);
+        printf("seed %s%llu: %s\n", current_kind, (unsigned long long)seed, w->failure);
+        printf("repeat: ringbus_sim --seed %s%llu --trace\n", current_kind,
+               (unsigned long long)seed);
         return false;
     }
     *ret_digest = w->digest ^ w->stamp;
+    if (accounts) {
+        acct_free(w);
+    }
     sim_sessions_free(w);
     free(w->scratch);
     free(w);
@@ -153,15 +187,15 @@ struct run {
     struct sim_totals totals;
 };
 
-static bool try_seed(struct run *run, uint64_t seed)
+static bool try_seed(struct run *run, uint64_t seed, bool accounts)
 {
     uint64_t digest = 0, again = 0;
-    bool ok = run_seed(seed, run->trace, &run->totals, &digest);
+    bool ok = run_seed(seed, accounts, run->trace, &run->totals, &digest);
     if (ok && seed % TWICE_EVERY == 0) {
         struct sim_totals ignored = { 0 };
-        ok = run_seed(seed, false, &ignored, &again);
+        ok = run_seed(seed, accounts, false, &ignored, &again);
         if (ok && digest != again) {
-            printf("seed %llu: two runs of it differ\n", (unsigned long long)seed);
+            printf("seed %s%llu: two runs of it differ\n", current_kind, (unsigned long long)seed);
             ok = false;
         }
     }
@@ -188,9 +222,10 @@ static bool run_file(struct run *run, const char *path)
     bool ok = true;
     while (ok && fgets(line, sizeof(line), file) != NULL) {
         char *end;
-        unsigned long long seed = strtoull(line, &end, 10);
-        if (end != line) { /* others are comments */
-            ok = try_seed(run, seed);
+        bool accounts = line[0] == 'a';
+        unsigned long long seed = strtoull(line + accounts, &end, 10);
+        if (end != line + accounts) { /* others are comments */
+            ok = try_seed(run, seed, accounts);
         }
     }
     fclose(file);
@@ -201,7 +236,7 @@ struct arguments {
     uint64_t from, to;
     double seconds;
     const char *file;
-    bool trace;
+    bool trace, accounts;
 };
 
 static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
@@ -218,6 +253,10 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
             return false;
         }
         i++;
+        if (strncmp(name, "--seed", 6) == 0 && *value == 'a') {
+            arguments->accounts = true;
+            value++;
+        }
         if (strcmp(name, "--seed") == 0) {
             arguments->from = arguments->to = strtoull(value, &end, 10);
         } else if (strcmp(name, "--seeds") == 0) {
@@ -246,12 +285,19 @@ static void print_totals(const struct run *run)
            (unsigned long long)t->sessions, (unsigned long long)t->publications,
            (unsigned long long)t->deliveries, (unsigned long long)t->refusals,
            (unsigned long long)t->quiets);
-    printf("ended: %llu slow (%llu over pending, %llu over deadline), %llu stale, %llu broken, "
-           "%llu for what they did; %llu jumps, %llu turns in tight mail\n",
-           (unsigned long long)t->slow, (unsigned long long)t->over_pending,
-           (unsigned long long)t->over_deadline, (unsigned long long)t->stale,
-           (unsigned long long)t->faults, (unsigned long long)t->crimes,
-           (unsigned long long)t->jumps, (unsigned long long)t->tight);
+    printf(
+        "ended: %llu slow (%llu over pending, %llu over deadline), %llu stale, %llu broken, "
+        "%llu for what they did; %llu jumps, %llu turns in tight mail, %llu with CONNECT waiting\n",
+        (unsigned long long)t->slow, (unsigned long long)t->over_pending,
+        (unsigned long long)t->over_deadline, (unsigned long long)t->stale,
+        (unsigned long long)t->faults, (unsigned long long)t->crimes, (unsigned long long)t->jumps,
+        (unsigned long long)t->tight, (unsigned long long)t->again);
+    printf(
+        "%llu seeds of accounts: %llu requests heard in another account, %llu answers came back, "
+        "%llu operations and %llu logins refused, %llu reloads\n",
+        (unsigned long long)t->acct_seeds, (unsigned long long)t->crossed,
+        (unsigned long long)t->answers, (unsigned long long)t->denied,
+        (unsigned long long)t->refused_logins, (unsigned long long)t->reloads);
     printf("%llu passed, %llu failed\n", (unsigned long long)run->passed,
            (unsigned long long)run->failed);
 }
@@ -276,11 +322,11 @@ int main(int argc, char **argv)
     } else if (arguments.seconds > 0) {
         double end = seconds_now() + arguments.seconds;
         for (uint64_t seed = arguments.from; ok && seconds_now() < end; seed++) {
-            ok = try_seed(&run, seed);
+            ok = try_seed(&run, seed, true) && try_seed(&run, seed, false);
         }
     } else {
         for (uint64_t seed = arguments.from; ok && seed <= arguments.to; seed++) {
-            ok = try_seed(&run, seed);
+            ok = try_seed(&run, seed, arguments.accounts);
         }
     }
     print_totals(&run);

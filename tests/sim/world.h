@@ -26,6 +26,7 @@
 #define SIM_PLAIN UINT32_MAX         /* not in a queue group */
 #define SIM_BODY_MAX 131072
 #define SIM_HEADER_MAX 256
+#define SIM_READ_BYTES 65536
 
 /** What one seed does; drawn before anything runs. */
 struct sim_plan {
@@ -99,15 +100,35 @@ struct sim_session {
     uint32_t sub_count, sub_cap;
 };
 
+struct sim_world;
+
 /** For the summary: proof that the sweep reaches what it is meant to reach. */
 struct sim_totals {
     uint64_t publications, deliveries, refusals, slow, stale, faults, sessions, quiets, jumps;
     uint64_t crimes;
-    uint64_t tight;                       /* turns that ended with a mail ring nearly full */
+    uint64_t acct_seeds, crossed, answers, denied, refused_logins, reloads;
+    uint64_t again; /* turns in which a repeated CONNECT waited for mail room */
+    uint64_t tight; /* turns that ended with a mail ring nearly full */
     uint64_t over_pending, over_deadline; /* slow consumers, as the server's log says */
 };
 
+/** What kind of clients a seed has: of the plain simulation, or of accounts (acct.h). */
+struct sim_clients {
+    void (*flush)(struct sim_world *w);       /* everybody says what he has to say */
+    bool (*read)(struct sim_world *w);        /* everybody hears what came; true: something did */
+    void (*end)(struct sim_world *w);         /* nobody stalls any more */
+    void (*check_ended)(struct sim_world *w); /* the node stopped: nobody may still be connected */
+    void (*check_empty)(struct sim_world *w); /* nobody is connected: what must be left */
+    const struct rb_policy *(*policy)(struct sim_world *w); /* NULL: the configuration's own */
+};
+extern const struct sim_clients sim_plain_clients;
+
+struct acct_world;
+
 struct sim_world {
+    const struct sim_clients *clients;
+    struct acct_world *acct; /* NULL: the plain simulation */
+    bool lazy_work;          /* helper jobs come back late */
     uint64_t seed;
     bool trace, failed, stopping;
     char failure[1024];
