@@ -127,7 +127,8 @@ fail(struct rb_parser *parser, enum rb_parse_fail kind, const char *what, struct
     return STEP_FAIL;
 }
 
-/* An unknown verb: the letters that were right, perhaps of an earlier input, then what followed. */
+/* An unknown verb: the letters that were right, perhaps of an earlier input, then what followed, up to the first blank,
+ * brace or quote: behind a mistyped CONNECT there are secrets. */
 __attribute__((cold, noinline)) static enum step fail_verb(struct rb_parser *parser,
                                                            enum rb_parse_fail kind,
                                                            const char *what,
@@ -140,8 +141,12 @@ __attribute__((cold, noinline)) static enum step fail_verb(struct rb_parser *par
     if (known != 0) {
         memcpy(text, verbs[parser->verb].text, known);
     }
-    memcpy(text + known, cursor->at, more);
-    return fail(parser, kind, what, rb_slice_of(text, known + more));
+    size_t shown = 0;
+    while (shown < more && memchr(" \t{\"", cursor->at[shown], 4) == NULL) {
+        text[known + shown] = cursor->at[shown];
+        shown++;
+    }
+    return fail(parser, kind, what, rb_slice_of(text, known + shown));
 }
 
 /* ---- the block that keeps what is split ----------------------------------------------------- */

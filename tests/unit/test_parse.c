@@ -629,12 +629,14 @@ static void failures_are_explained(void **state)
         const char *bytes, *text;
     } cases[] = {
         { "FOO\r\n", "unknown operation: \"FOO\\r\\n\"" },
-        { "PUT a\r\n", "unknown operation: \"PUT a\\r\\n\"" },
+        { "PUT a\r\n", "unknown operation: \"PUT\"" },
+        { "CONNEC {\"pass\":\"x\"}\r\n", "unknown operation: \"CONNEC\"" },
+        { "\"pass\":\"x\"}\r\n", "unknown operation: \"\"" },
         { "PUB a 1\r\nxy\r\n", "payload is not followed by CRLF: \"y\\r\\n\"" },
         { "SUB a\r\n", "SUB: wrong number of arguments: \"a\"" },
         { "PUB a 1048577\r\n", "payload above 1048576 bytes: \"a 1048577\"" },
-        { "\x01\xff 345678901234567890123456789012345678901234567890",
-          "unknown operation: \"\\x01\\xff 34567890123456789012345678901\"" },
+        { "\x01\xff_345678901234567890123456789012345678901234567890",
+          "unknown operation: \"\\x01\\xff_34567890123456789012345678901\"" },
     };
     struct fixture *f = *state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
