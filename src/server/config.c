@@ -744,6 +744,7 @@ static enum rb_err apply(struct rb_config *config, const struct reading *reading
     if (reading->file != NULL) {
         snprintf(changed->config_file, sizeof(changed->config_file), "%s", reading->file);
     }
+    bool is_empty = conf->root->count == 0;
     enum rb_err err = rb_conf_digest(conf, changed->config_digest);
     err = err != RB_OK ? no_memory(error) : read_tree(changed, conf, reading->closed, error);
     rb_conf_deinit(conf);
@@ -751,6 +752,10 @@ static enum rb_err apply(struct rb_config *config, const struct reading *reading
         err = rb_config_seal(changed, sealing);
     }
     if (err == RB_OK) {
+        if (is_empty && reading->file != NULL) {
+            snprintf(error, RB_CONFIG_ERROR_MAX, "%s: config has no values or is empty",
+                     reading->file);
+        }
         rb_config_deinit(config);
         *config = *changed;
     } else {
