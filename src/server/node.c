@@ -308,10 +308,9 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
     uint32_t helpers = count < WORK_THREADS_MIN   ? WORK_THREADS_MIN
                        : count > WORK_THREADS_MAX ? WORK_THREADS_MAX
                                                   : count;
-    struct rb_work_options work = { .thread_count = helpers,
-                                    .home_count = count,
-                                    .wake = wake_shard,
-                                    .wake_ctx = node };
+    struct rb_work_options work = {
+        .thread_count = helpers, .home_count = count, .wake = wake_shard, .wake_ctx = node
+    };
     err = rb_work_create(&work, &node->work);
     shared->work = node->work;
     return err;

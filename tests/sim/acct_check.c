@@ -178,8 +178,7 @@ static uint32_t copies_least(struct sim_world *w, const struct receiver *r,
 }
 
 /** While a reload goes on, what both policies let through comes through. */
-static void check_pub_reloaded(struct sim_world *w, const struct receivers *all,
-                               uint32_t pub_index)
+static void check_pub_reloaded(struct sim_world *w, const struct receivers *all, uint32_t pub_index)
 {
     struct acct_pub *pub = &acct_of(w)->pubs[pub_index];
     for (uint32_t i = 0; i < all->count && !w->failed; i++) {
@@ -422,8 +421,7 @@ static void check_account(struct sim_world *w, uint32_t account, const struct re
         const struct rb_account *own = (uint32_t)id < core->account_cap ? core->accounts[id] : NULL;
         if (own != NULL) {
             conns += rb_counter_get(&own->conn_count);
-            counted +=
-                rb_counter_get(&own->sub_count) - (own->responses != NULL);
+            counted += rb_counter_get(&own->sub_count) - (own->responses != NULL);
             in_msgs += rb_counter_get(&own->in_msgs);
         }
     }

@@ -116,7 +116,7 @@ static void write_creds(struct acct_session *s, const struct acct_creds *creds, 
     struct acct_world *a = acct_of(s->w);
     char secret[32], sig[RB_NKEY_SIGNATURE_LEN + 1];
     uint8_t signature[RB_NKEY_SIGNATURE_BYTES];
-    
+
     acct_secret_text(creds->secret, secret);
     out[0] = '\0';
     switch (creds->proof) {
