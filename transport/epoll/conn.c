@@ -133,10 +133,10 @@ static void deliver_connected(struct epoll_transport *t, struct epoll_conn *conn
     conn->state = EPOLL_CONN_OPEN;
     if (!rb_socket_ends(conn->fd, &peer, &local)) {
         conn->failed = true;
-        epoll_conn_event(t, conn, RB_EVENT_FAILED, rb_socket_err(errno));
+        rb_epoll_conn_event(t, conn, RB_EVENT_FAILED, rb_socket_err(errno));
         return;
     }
-    struct rb_event *event = epoll_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
+    struct rb_event *event = rb_epoll_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
     event->peer = peer;
     event->local = local;
     conn->fresh = true;
@@ -154,17 +154,17 @@ static void deliver(struct epoll_transport *t, struct epoll_conn *conn, uint8_t 
             conn->state = EPOLL_CONN_OPEN;
         }
         conn->failed = true;
-        epoll_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
+        rb_epoll_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
         break;
     case EPOLL_DUE_SENT:
         conn->sending = false;
-        epoll_conn_event(t, conn, RB_EVENT_SENT, conn->sent_err);
+        rb_epoll_conn_event(t, conn, RB_EVENT_SENT, conn->sent_err);
         break;
     case EPOLL_DUE_FAILED:
-        epoll_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
+        rb_epoll_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
         break;
     case EPOLL_DUE_CLOSED:
-        epoll_conn_event(t, conn, RB_EVENT_CLOSED, RB_OK);
+        rb_epoll_conn_event(t, conn, RB_EVENT_CLOSED, RB_OK);
         rb_slots_release(&t->slots, &conn->slot);
         break;
     default:
@@ -172,7 +172,7 @@ static void deliver(struct epoll_transport *t, struct epoll_conn *conn, uint8_t 
     }
 }
 
-void epoll_deliver_due(struct epoll_transport *t)
+void rb_epoll_deliver_due(struct epoll_transport *t)
 {
     while (epoll_room(t) > 0 && !rb_list_empty(&t->due)) {
         struct epoll_conn *conn = RB_CONTAINER(t->due.next, struct epoll_conn, due_link);
@@ -204,7 +204,7 @@ static void on_bytes(struct epoll_transport *t, struct epoll_conn *conn, struct 
         return;
     }
     t->recv_len += bytes.len;
-    epoll_conn_event(t, conn, RB_EVENT_RECEIVED, RB_OK)->bytes = bytes;
+    rb_epoll_conn_event(t, conn, RB_EVENT_RECEIVED, RB_OK)->bytes = bytes;
 }
 
 static void read_some(struct epoll_transport *t, struct epoll_conn *conn)
@@ -229,7 +229,7 @@ static void read_some(struct epoll_transport *t, struct epoll_conn *conn)
     }
 }
 
-void epoll_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
+void rb_epoll_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
 {
     struct epoll_conn *conn = find(base, id);
     if (conn != NULL && conn->state <= EPOLL_CONN_OPEN) {
@@ -265,8 +265,8 @@ static void write_some(struct epoll_transport *t, struct epoll_conn *conn)
     }
 }
 
-enum rb_err epoll_send(struct rb_transport *base, struct rb_conn_id id,
-                       const struct rb_slice *slices, uint32_t slice_count)
+enum rb_err rb_epoll_send(struct rb_transport *base, struct rb_conn_id id,
+                          const struct rb_slice *slices, uint32_t slice_count)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     struct epoll_conn *conn = find(base, id);
@@ -308,7 +308,7 @@ static void on_connect_ready(struct epoll_transport *t, struct epoll_conn *conn)
     owe(t, conn, error == 0 ? EPOLL_DUE_CONNECTED : EPOLL_DUE_CONNECT_FAILED);
 }
 
-void epoll_conn_ready(struct epoll_transport *t, uint64_t what, uint32_t events)
+void rb_epoll_conn_ready(struct epoll_transport *t, uint64_t what, uint32_t events)
 {
     uint32_t number = (uint32_t)what & WHAT_SLOT_MASK;
     struct epoll_conn *conn =
@@ -331,7 +331,7 @@ void epoll_conn_ready(struct epoll_transport *t, uint64_t what, uint32_t events)
     check_conn(conn);
 }
 
-void epoll_run_active(struct epoll_transport *t)
+void rb_epoll_run_active(struct epoll_transport *t)
 {
     struct rb_list todo, *link;
     rb_list_init(&todo);
@@ -353,7 +353,8 @@ void epoll_run_active(struct epoll_transport *t)
 
 /* ---- begin and end ---- */
 
-struct epoll_conn *epoll_conn_open(struct epoll_transport *t, int fd, enum epoll_conn_state state)
+struct epoll_conn *rb_epoll_conn_open(struct epoll_transport *t, int fd,
+                                      enum epoll_conn_state state)
 {
     struct epoll_conn *conn = (struct epoll_conn *)rb_slots_acquire(&t->slots);
     if (conn == NULL) {
@@ -367,15 +368,15 @@ struct epoll_conn *epoll_conn_open(struct epoll_transport *t, int fd, enum epoll
     conn->receive = true;
     conn->writable = state == EPOLL_CONN_OPEN;
     uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    if (!epoll_watch(t, fd, events, EPOLL_TAG_CONN, what_of(conn))) {
+    if (!rb_epoll_watch(t, fd, events, EPOLL_TAG_CONN, what_of(conn))) {
         rb_slots_release(&t->slots, &conn->slot);
         return NULL;
     }
     return conn;
 }
 
-enum rb_err epoll_connect(struct rb_transport *base, const struct rb_addr *addr,
-                          struct rb_conn_id *ret_conn)
+enum rb_err rb_epoll_connect(struct rb_transport *base, const struct rb_addr *addr,
+                             struct rb_conn_id *ret_conn)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     struct sockaddr_in6 target;
@@ -390,7 +391,7 @@ enum rb_err epoll_connect(struct rb_transport *base, const struct rb_addr *addr,
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     int error = connect(fd, (struct sockaddr *)&target, len) == 0 ? 0 : errno;
-    struct epoll_conn *conn = epoll_conn_open(t, fd, EPOLL_CONN_CONNECTING);
+    struct epoll_conn *conn = rb_epoll_conn_open(t, fd, EPOLL_CONN_CONNECTING);
     if (conn == NULL) {
         close(fd);
         return RB_ERR_MEMORY;
@@ -412,12 +413,12 @@ static void linger(struct epoll_transport *t, struct epoll_conn *conn)
     conn->receive = true;
     rb_list_append(&t->linger_new, &conn->linger_link);
     if (t->linger_ns == 0) {
-        t->linger_ns = epoll_now_ns() + LINGER_TICK_NS;
+        t->linger_ns = rb_epoll_now_ns() + LINGER_TICK_NS;
     }
     enlist(t, conn);
 }
 
-void epoll_linger_tick(struct epoll_transport *t, uint64_t now_ns)
+void rb_epoll_linger_tick(struct epoll_transport *t, uint64_t now_ns)
 {
     if (t->linger_ns == 0 || now_ns < t->linger_ns) {
         return;
@@ -429,7 +430,7 @@ void epoll_linger_tick(struct epoll_transport *t, uint64_t now_ns)
     t->linger_ns = rb_list_empty(&t->linger_old) ? 0 : now_ns + LINGER_TICK_NS;
 }
 
-enum rb_err epoll_close(struct rb_transport *base, struct rb_conn_id id)
+enum rb_err rb_epoll_close(struct rb_transport *base, struct rb_conn_id id)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     struct epoll_conn *conn = find(base, id);
@@ -452,7 +453,7 @@ enum rb_err epoll_close(struct rb_transport *base, struct rb_conn_id id)
     return RB_OK;
 }
 
-void epoll_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
+void rb_epoll_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
 {
     struct epoll_conn *conn = find(base, id);
     if (conn != NULL) {
@@ -460,7 +461,7 @@ void epoll_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
     }
 }
 
-void epoll_conn_drop(struct epoll_transport *t, struct epoll_conn *conn)
+void rb_epoll_conn_drop(struct epoll_transport *t, struct epoll_conn *conn)
 {
     if (conn->fd >= 0) {
         close(conn->fd);

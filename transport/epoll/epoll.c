@@ -25,7 +25,7 @@
 
 #define NS_PER_S 1000000000L
 
-uint64_t epoll_now_ns(void)
+uint64_t rb_epoll_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -74,7 +74,7 @@ enum rb_err rb_epoll_group_create(uint32_t member_count, struct rb_epoll_group *
     return RB_OK;
 }
 
-void epoll_ring(struct epoll_member *member)
+void rb_epoll_ring(struct epoll_member *member)
 {
     if (!atomic_exchange(&member->rung, true)) { /* invariant 5 */
         int saved = errno;
@@ -87,7 +87,7 @@ void epoll_ring(struct epoll_member *member)
 void rb_epoll_group_wake(struct rb_epoll_group *group, uint32_t index)
 {
     rb_assert(index < group->member_count);
-    epoll_ring(&group->members[index]);
+    rb_epoll_ring(&group->members[index]);
 }
 
 static void epoll_wake(struct rb_transport *base, uint32_t peer_index)
@@ -110,7 +110,7 @@ static void take_wake(struct epoll_transport *t)
 
 /* ---- the turn ---- */
 
-struct rb_event *epoll_event(struct epoll_transport *t, enum rb_event_kind kind, enum rb_err err)
+struct rb_event *rb_epoll_event(struct epoll_transport *t, enum rb_event_kind kind, enum rb_err err)
 {
     rb_assert(t->event_count < RB_EVENTS_MAX);
     struct rb_event *event = &t->events[t->event_count++];
@@ -123,17 +123,17 @@ struct rb_event *epoll_event(struct epoll_transport *t, enum rb_event_kind kind,
     return event;
 }
 
-struct rb_event *epoll_conn_event(struct epoll_transport *t, struct epoll_conn *conn,
-                                  enum rb_event_kind kind, enum rb_err err)
+struct rb_event *rb_epoll_conn_event(struct epoll_transport *t, struct epoll_conn *conn,
+                                     enum rb_event_kind kind, enum rb_err err)
 {
-    struct rb_event *event = epoll_event(t, kind, err);
+    struct rb_event *event = rb_epoll_event(t, kind, err);
     event->conn = conn->slot.id;
     event->user = conn->slot.user;
     return event;
 }
 
-bool epoll_watch(struct epoll_transport *t, int fd, uint32_t events, enum epoll_tag tag,
-                 uint64_t what)
+bool rb_epoll_watch(struct epoll_transport *t, int fd, uint32_t events, enum epoll_tag tag,
+                    uint64_t what)
 {
     struct epoll_event event = { .events = events,
                                  .data.u64 = (uint64_t)tag << EPOLL_TAG_SHIFT | what };
@@ -148,15 +148,15 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 /* Does what timers ask for and returns how long to wait at most. */
 static int64_t run_timers(struct epoll_transport *t, int64_t timeout_ns)
 {
-    uint64_t due_ns = earlier(t->linger_ns, epoll_pause_end(t));
+    uint64_t due_ns = earlier(t->linger_ns, rb_epoll_pause_end(t));
     if (due_ns == 0) {
         return timeout_ns;
     }
-    uint64_t now_ns = epoll_now_ns();
+    uint64_t now_ns = rb_epoll_now_ns();
     if (now_ns >= due_ns) {
-        epoll_linger_tick(t, now_ns);
-        epoll_end_pauses(t, now_ns);
-        due_ns = earlier(t->linger_ns, epoll_pause_end(t));
+        rb_epoll_linger_tick(t, now_ns);
+        rb_epoll_end_pauses(t, now_ns);
+        due_ns = earlier(t->linger_ns, rb_epoll_pause_end(t));
     }
     int64_t left_ns = due_ns == 0 ? timeout_ns : due_ns > now_ns ? (int64_t)(due_ns - now_ns) : 0;
     return timeout_ns < 0 || left_ns < timeout_ns ? left_ns : timeout_ns;
@@ -183,10 +183,10 @@ static void note_ready(struct epoll_transport *t, const struct epoll_event *read
     uint64_t what = ready->data.u64 & ((UINT64_C(1) << EPOLL_TAG_SHIFT) - 1);
     switch ((enum epoll_tag)(ready->data.u64 >> EPOLL_TAG_SHIFT)) {
     case EPOLL_TAG_CONN:
-        epoll_conn_ready(t, what, ready->events);
+        rb_epoll_conn_ready(t, what, ready->events);
         break;
     case EPOLL_TAG_LISTENER:
-        epoll_accept_ready(t, (uint32_t)what);
+        rb_epoll_accept_ready(t, (uint32_t)what);
         break;
     case EPOLL_TAG_WAKE:
         take_wake(t);
@@ -200,7 +200,7 @@ static uint32_t epoll_poll(struct rb_transport *base, int64_t timeout_ns,
     struct epoll_transport *t = (struct epoll_transport *)base;
     t->event_count = 0;
     t->recv_len = 0;
-    epoll_deliver_due(t);
+    rb_epoll_deliver_due(t);
     timeout_ns = run_timers(t, timeout_ns);
     if (t->event_count > 0 || t->woken || t->handed || !rb_list_empty(&t->due) ||
         !rb_list_empty(&t->active)) {
@@ -212,10 +212,10 @@ static uint32_t epoll_poll(struct rb_transport *base, int64_t timeout_ns,
     for (int i = 0; i < count; i++) {
         note_ready(t, &t->ready[i]);
     }
-    epoll_take_handed(t);
-    epoll_deliver_due(t); /* before their connections run: conn.c, invariant 1 */
-    epoll_run_active(t);
-    epoll_deliver_due(t);
+    rb_epoll_take_handed(t);
+    rb_epoll_deliver_due(t); /* before their connections run: conn.c, invariant 1 */
+    rb_epoll_run_active(t);
+    rb_epoll_deliver_due(t);
     *ret_events = t->events;
     return t->event_count;
 }
@@ -239,7 +239,7 @@ static void epoll_destroy(struct rb_transport *base)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     for (uint32_t i = 0; i < EPOLL_LISTENERS_MAX; i++) {
-        epoll_unlisten(base, i);
+        rb_epoll_unlisten(base, i);
     }
     pthread_mutex_lock(&t->self->lock);
     t->self->present = false; /* nobody hands over any more */
@@ -249,7 +249,7 @@ static void epoll_destroy(struct rb_transport *base)
     pthread_mutex_unlock(&t->self->lock);
     for (uint32_t i = 0; i < t->slots.high; i++) {
         if (t->slots.table[i] != NULL) {
-            epoll_conn_drop(t, (struct epoll_conn *)t->slots.table[i]);
+            rb_epoll_conn_drop(t, (struct epoll_conn *)t->slots.table[i]);
         }
     }
     release(t);
@@ -257,13 +257,13 @@ static void epoll_destroy(struct rb_transport *base)
 
 static const struct rb_transport_ops epoll_ops = {
     .name = "epoll",
-    .listen = epoll_listen,
-    .unlisten = epoll_unlisten,
-    .connect = epoll_connect,
-    .send = epoll_send,
-    .close = epoll_close,
-    .credit = epoll_credit,
-    .set_user = epoll_set_user,
+    .listen = rb_epoll_listen,
+    .unlisten = rb_epoll_unlisten,
+    .connect = rb_epoll_connect,
+    .send = rb_epoll_send,
+    .close = rb_epoll_close,
+    .credit = rb_epoll_credit,
+    .set_user = rb_epoll_set_user,
     .poll = epoll_poll,
     .wake = epoll_wake,
     .destroy = epoll_destroy,
@@ -272,7 +272,7 @@ static const struct rb_transport_ops epoll_ops = {
 static enum rb_err open_descriptors(struct epoll_transport *t)
 {
     t->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (t->epoll_fd < 0 || !epoll_watch(t, t->self->wake_fd, EPOLLIN, EPOLL_TAG_WAKE, 0)) {
+    if (t->epoll_fd < 0 || !rb_epoll_watch(t, t->self->wake_fd, EPOLLIN, EPOLL_TAG_WAKE, 0)) {
         return rb_socket_err(errno);
     }
     void *area =

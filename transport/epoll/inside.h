@@ -115,41 +115,43 @@ static inline uint32_t epoll_room(const struct epoll_transport *t)
 {
     return RB_EVENTS_MAX - t->event_count;
 }
-uint64_t epoll_now_ns(void);
+uint64_t rb_epoll_now_ns(void);
 /* Room was looked for. */
-struct rb_event *epoll_event(struct epoll_transport *t, enum rb_event_kind kind, enum rb_err err);
-struct rb_event *epoll_conn_event(struct epoll_transport *t, struct epoll_conn *conn,
-                                  enum rb_event_kind kind, enum rb_err err);
+struct rb_event *rb_epoll_event(struct epoll_transport *t, enum rb_event_kind kind,
+                                enum rb_err err);
+struct rb_event *rb_epoll_conn_event(struct epoll_transport *t, struct epoll_conn *conn,
+                                     enum rb_event_kind kind, enum rb_err err);
 /* Reports `fd` with `tag` and `what`; false (errno) when the kernel refuses. */
-bool epoll_watch(struct epoll_transport *t, int fd, uint32_t events, enum epoll_tag tag,
-                 uint64_t what);
-void epoll_ring(struct epoll_member *member);
+bool rb_epoll_watch(struct epoll_transport *t, int fd, uint32_t events, enum epoll_tag tag,
+                    uint64_t what);
+void rb_epoll_ring(struct epoll_member *member);
 
 /* listen.c */
-enum rb_err epoll_listen(struct rb_transport *base, const struct rb_listen_options *options,
-                         uint32_t *ret_listener, struct rb_addr *ret_bound);
-void epoll_unlisten(struct rb_transport *base, uint32_t listener);
-void epoll_accept_ready(struct epoll_transport *t, uint32_t index);
+enum rb_err rb_epoll_listen(struct rb_transport *base, const struct rb_listen_options *options,
+                            uint32_t *ret_listener, struct rb_addr *ret_bound);
+void rb_epoll_unlisten(struct rb_transport *base, uint32_t listener);
+void rb_epoll_accept_ready(struct epoll_transport *t, uint32_t index);
 /* Takes what other members handed over, as far as there is room. */
-void epoll_take_handed(struct epoll_transport *t);
+void rb_epoll_take_handed(struct epoll_transport *t);
 /* When a pause ends; 0: no listener pauses. */
-uint64_t epoll_pause_end(const struct epoll_transport *t);
-void epoll_end_pauses(struct epoll_transport *t, uint64_t now_ns);
+uint64_t rb_epoll_pause_end(const struct epoll_transport *t);
+void rb_epoll_end_pauses(struct epoll_transport *t, uint64_t now_ns);
 
 /* conn.c */
-enum rb_err epoll_connect(struct rb_transport *base, const struct rb_addr *addr,
-                          struct rb_conn_id *ret_conn);
-enum rb_err epoll_send(struct rb_transport *base, struct rb_conn_id id,
-                       const struct rb_slice *slices, uint32_t slice_count);
-enum rb_err epoll_close(struct rb_transport *base, struct rb_conn_id id);
-void epoll_credit(struct rb_transport *base, struct rb_conn_id id, bool receive);
-void epoll_set_user(struct rb_transport *base, struct rb_conn_id id, void *user);
+enum rb_err rb_epoll_connect(struct rb_transport *base, const struct rb_addr *addr,
+                             struct rb_conn_id *ret_conn);
+enum rb_err rb_epoll_send(struct rb_transport *base, struct rb_conn_id id,
+                          const struct rb_slice *slices, uint32_t slice_count);
+enum rb_err rb_epoll_close(struct rb_transport *base, struct rb_conn_id id);
+void rb_epoll_credit(struct rb_transport *base, struct rb_conn_id id, bool receive);
+void rb_epoll_set_user(struct rb_transport *base, struct rb_conn_id id, void *user);
 /* Takes `fd` (watched from now on), or leaves it and returns NULL when memory is refused. */
-struct epoll_conn *epoll_conn_open(struct epoll_transport *t, int fd, enum epoll_conn_state state);
-void epoll_conn_ready(struct epoll_transport *t, uint64_t what, uint32_t events);
+struct epoll_conn *rb_epoll_conn_open(struct epoll_transport *t, int fd,
+                                      enum epoll_conn_state state);
+void rb_epoll_conn_ready(struct epoll_transport *t, uint64_t what, uint32_t events);
 /* Reads and writes what the kernel lets us, while there is room. */
-void epoll_run_active(struct epoll_transport *t);
-void epoll_deliver_due(struct epoll_transport *t);
-void epoll_linger_tick(struct epoll_transport *t, uint64_t now_ns);
+void rb_epoll_run_active(struct epoll_transport *t);
+void rb_epoll_deliver_due(struct epoll_transport *t);
+void rb_epoll_linger_tick(struct epoll_transport *t, uint64_t now_ns);
 /* No events any more (destroy). */
-void epoll_conn_drop(struct epoll_transport *t, struct epoll_conn *conn);
+void rb_epoll_conn_drop(struct epoll_transport *t, struct epoll_conn *conn);

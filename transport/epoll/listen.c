@@ -17,8 +17,8 @@
 #define PAUSE_FIRST_MS 10
 #define PAUSE_MAX_MS 1000
 
-enum rb_err epoll_listen(struct rb_transport *base, const struct rb_listen_options *options,
-                         uint32_t *ret_listener, struct rb_addr *ret_bound)
+enum rb_err rb_epoll_listen(struct rb_transport *base, const struct rb_listen_options *options,
+                            uint32_t *ret_listener, struct rb_addr *ret_bound)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     uint32_t index = 0;
@@ -34,7 +34,7 @@ enum rb_err epoll_listen(struct rb_transport *base, const struct rb_listen_optio
     if (err != RB_OK) {
         return err;
     }
-    if (!epoll_watch(t, socket.fd, EPOLLIN, EPOLL_TAG_LISTENER, index)) {
+    if (!rb_epoll_watch(t, socket.fd, EPOLLIN, EPOLL_TAG_LISTENER, index)) {
         err = rb_socket_err(errno);
         rb_listen_socket_close(&socket);
         return err;
@@ -47,7 +47,7 @@ enum rb_err epoll_listen(struct rb_transport *base, const struct rb_listen_optio
     return RB_OK;
 }
 
-void epoll_unlisten(struct rb_transport *base, uint32_t index)
+void rb_epoll_unlisten(struct rb_transport *base, uint32_t index)
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     rb_assert(index < EPOLL_LISTENERS_MAX);
@@ -67,13 +67,13 @@ static void adopt(struct epoll_transport *t, uint32_t listener, int fd)
         close(fd); /* gone before we looked at it */
         return;
     }
-    struct epoll_conn *conn = epoll_conn_open(t, fd, EPOLL_CONN_OPEN);
+    struct epoll_conn *conn = rb_epoll_conn_open(t, fd, EPOLL_CONN_OPEN);
     if (conn == NULL) {
         close(fd);
-        epoll_event(t, RB_EVENT_ACCEPT_FAILED, RB_ERR_MEMORY)->listener = listener;
+        rb_epoll_event(t, RB_EVENT_ACCEPT_FAILED, RB_ERR_MEMORY)->listener = listener;
         return;
     }
-    struct rb_event *event = epoll_conn_event(t, conn, RB_EVENT_ACCEPTED, RB_OK);
+    struct rb_event *event = rb_epoll_conn_event(t, conn, RB_EVENT_ACCEPTED, RB_OK);
     event->listener = listener;
     event->peer = peer;
     event->local = local;
@@ -102,11 +102,11 @@ static void hand_out(struct epoll_transport *t, uint32_t index, int fd)
     if (number == t->index || !hand_over(member, handed)) {
         adopt(t, index, fd); /* invariant 2 */
     } else {
-        epoll_ring(member);
+        rb_epoll_ring(member);
     }
 }
 
-void epoll_take_handed(struct epoll_transport *t)
+void rb_epoll_take_handed(struct epoll_transport *t)
 {
     if (!t->handed || epoll_room(t) == 0) {
         return;
@@ -134,11 +134,11 @@ static void pause_accept(struct epoll_transport *t, struct epoll_listener *liste
 {
     uint32_t doubled = listener->pause_ms == 0 ? PAUSE_FIRST_MS : listener->pause_ms * 2;
     listener->pause_ms = doubled < PAUSE_MAX_MS ? doubled : PAUSE_MAX_MS;
-    listener->pause_until_ns = epoll_now_ns() + listener->pause_ms * (uint64_t)EPOLL_NS_PER_MS;
+    listener->pause_until_ns = rb_epoll_now_ns() + listener->pause_ms * (uint64_t)EPOLL_NS_PER_MS;
     (void)epoll_ctl(t->epoll_fd, EPOLL_CTL_DEL, listener->socket.fd, NULL);
 }
 
-void epoll_accept_ready(struct epoll_transport *t, uint32_t index)
+void rb_epoll_accept_ready(struct epoll_transport *t, uint32_t index)
 {
     struct epoll_listener *listener = &t->listeners[index];
     if (!listener->used || listener->pause_until_ns != 0) {
@@ -154,15 +154,15 @@ void epoll_accept_ready(struct epoll_transport *t, uint32_t index)
         } else if (!rb_socket_accept_passes_by(errno)) {
             enum rb_err err = rb_socket_err(errno);
             bool short_of = err == RB_ERR_MEMORY || err == RB_ERR_LIMIT;
-            epoll_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener =
-                index;
+            rb_epoll_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)
+                ->listener = index;
             pause_accept(t, listener);
             return;
         }
     }
 }
 
-uint64_t epoll_pause_end(const struct epoll_transport *t)
+uint64_t rb_epoll_pause_end(const struct epoll_transport *t)
 {
     uint64_t end_ns = 0;
     for (uint32_t i = 0; i < EPOLL_LISTENERS_MAX; i++) {
@@ -174,14 +174,14 @@ uint64_t epoll_pause_end(const struct epoll_transport *t)
     return end_ns;
 }
 
-void epoll_end_pauses(struct epoll_transport *t, uint64_t now_ns)
+void rb_epoll_end_pauses(struct epoll_transport *t, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < EPOLL_LISTENERS_MAX; i++) {
         struct epoll_listener *listener = &t->listeners[i];
         if (listener->pause_until_ns == 0 || listener->pause_until_ns > now_ns) {
             continue;
         }
-        if (epoll_watch(t, listener->socket.fd, EPOLLIN, EPOLL_TAG_LISTENER, i)) {
+        if (rb_epoll_watch(t, listener->socket.fd, EPOLLIN, EPOLL_TAG_LISTENER, i)) {
             listener->pause_until_ns = 0;
         } else { /* no memory for it: later, then */
             listener->pause_until_ns = now_ns + PAUSE_MAX_MS * (uint64_t)EPOLL_NS_PER_MS;

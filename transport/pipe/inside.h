@@ -101,26 +101,26 @@ static inline size_t pipe_bytes(uint32_t ring_bytes)
 }
 
 /* ring.c */
-uint32_t pipe_ring_used(const struct pipe_ring *ring);
+uint32_t rb_pipe_ring_used(const struct pipe_ring *ring);
 /* Copies at most `len` bytes in, as many as there is room for; returns their number. */
-uint32_t pipe_ring_put(struct pipe_ring *ring, uint32_t ring_bytes, const uint8_t *bytes,
-                       size_t len);
+uint32_t rb_pipe_ring_put(struct pipe_ring *ring, uint32_t ring_bytes, const uint8_t *bytes,
+                          size_t len);
 /* The bytes `skip` behind the first one that lie behind each other; at most `max`. */
-struct rb_slice pipe_ring_peek(const struct pipe_ring *ring, uint32_t ring_bytes, uint32_t skip,
-                               uint32_t max);
+struct rb_slice rb_pipe_ring_peek(const struct pipe_ring *ring, uint32_t ring_bytes, uint32_t skip,
+                                  uint32_t max);
 /* Gives the first `len` bytes' room back. */
-void pipe_ring_drop(struct pipe_ring *ring, uint32_t len);
+void rb_pipe_ring_drop(struct pipe_ring *ring, uint32_t len);
 
 /* pipe.c */
-void pipe_notify_shard(struct rb_pipe *pipe);
-void pipe_notify_program(struct rb_pipe *pipe);
-void pipe_unref(struct rb_pipe *pipe);
-void pipes_unref(struct rb_pipes *pipes);
+void rb_pipe_notify_shard(struct rb_pipe *pipe);
+void rb_pipe_notify_program(struct rb_pipe *pipe);
+void rb_pipe_unref(struct rb_pipe *pipe);
+void rb_pipes_unref(struct rb_pipes *pipes);
 /* All that is queued, oldest first. */
-struct rb_pipe *pipes_take_queue(struct rb_pipes *pipes);
+struct rb_pipe *rb_pipes_take_queue(struct rb_pipes *pipes);
 /* The shard drops its count of a pipe that has no connection any more. */
-void pipe_forget(struct rb_pipe *pipe);
+void rb_pipe_forget(struct rb_pipe *pipe);
 
 /* shard.c */
-extern const struct rb_transport_ops pipe_ops;
-uint32_t pipes_poll_some(struct rb_transport *base, uint32_t max, struct rb_event **ret_events);
+extern const struct rb_transport_ops rb_pipe_ops;
+uint32_t rb_pipes_poll_some(struct rb_transport *base, uint32_t max, struct rb_event **ret_events);

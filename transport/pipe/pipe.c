@@ -19,7 +19,7 @@
 
 /* ---- counts ---- */
 
-void pipe_unref(struct rb_pipe *pipe)
+void rb_pipe_unref(struct rb_pipe *pipe)
 {
     if (atomic_fetch_sub(&pipe->count, 1) == 1) {
         if (pipe->fd >= 0) {
@@ -30,7 +30,7 @@ void pipe_unref(struct rb_pipe *pipe)
     }
 }
 
-struct rb_pipe *pipes_take_queue(struct rb_pipes *pipes)
+struct rb_pipe *rb_pipes_take_queue(struct rb_pipes *pipes)
 {
     struct rb_pipe *pipe = atomic_exchange(&pipes->queue, NULL), *oldest = NULL;
     while (pipe != NULL) {
@@ -42,23 +42,23 @@ struct rb_pipe *pipes_take_queue(struct rb_pipes *pipes)
     return oldest;
 }
 
-void pipe_forget(struct rb_pipe *pipe)
+void rb_pipe_forget(struct rb_pipe *pipe)
 {
     pipe->shard_done = true;
     if (!atomic_exchange(&pipe->queued, true)) {
-        pipe_unref(pipe); /* inside.h, invariant 4; else when it comes out of the list */
+        rb_pipe_unref(pipe); /* inside.h, invariant 4; else when it comes out of the list */
     }
 }
 
-void pipes_unref(struct rb_pipes *pipes)
+void rb_pipes_unref(struct rb_pipes *pipes)
 {
     if (atomic_fetch_sub(&pipes->count, 1) != 1) {
         return;
     }
-    struct rb_pipe *pipe = pipes_take_queue(pipes);
+    struct rb_pipe *pipe = rb_pipes_take_queue(pipes);
     while (pipe != NULL) { /* invariant 5 */
         struct rb_pipe *next = pipe->next_queued;
-        pipe_unref(pipe);
+        rb_pipe_unref(pipe);
         pipe = next;
     }
     pthread_mutex_destroy(&pipes->lock);
@@ -86,7 +86,7 @@ static void ring(struct rb_pipes *pipes)
     }
 }
 
-void pipe_notify_shard(struct rb_pipe *pipe)
+void rb_pipe_notify_shard(struct rb_pipe *pipe)
 {
     if (!atomic_exchange(&pipe->queued, true)) {
         push_queue(pipe->pipes, pipe);
@@ -102,7 +102,7 @@ static void signal_fd(struct rb_pipe *pipe)
     }
 }
 
-void pipe_notify_program(struct rb_pipe *pipe)
+void rb_pipe_notify_program(struct rb_pipe *pipe)
 {
     atomic_fetch_add(&pipe->changed, 1);
     if (atomic_load(&pipe->waiting) > 0) {
@@ -125,7 +125,7 @@ enum rb_err rb_pipes_create(const struct rb_pipes_options *options, struct rb_pi
     if (pipes == NULL) {
         return RB_ERR_MEMORY;
     }
-    pipes->base.ops = &pipe_ops;
+    pipes->base.ops = &rb_pipe_ops;
     pipes->budget = options->budget;
     pipes->ring_bytes = ring_bytes;
     pipes->pipe_count_max =
@@ -145,14 +145,14 @@ enum rb_err rb_pipes_create(const struct rb_pipes_options *options, struct rb_pi
 void rb_pipes_release(struct rb_pipes *pipes)
 {
     rb_assert(!pipes->alive);
-    pipes_unref(pipes);
+    rb_pipes_unref(pipes);
 }
 
 struct rb_mux_member rb_pipes_member(struct rb_pipes *pipes)
 {
     return (struct rb_mux_member){ .t = &pipes->base,
                                    .bell = &pipes->bell,
-                                   .poll_some = pipes_poll_some };
+                                   .poll_some = rb_pipes_poll_some };
 }
 
 /* ---- connect and end ---- */
@@ -206,23 +206,23 @@ enum rb_err rb_pipe_connect(struct rb_pipes *pipes, struct rb_pipe **ret_pipe)
 void rb_pipe_end(struct rb_pipe *pipe)
 {
     atomic_fetch_or(&pipe->flags, PIPE_PROGRAM_ENDED);
-    pipe_notify_shard(pipe);
+    rb_pipe_notify_shard(pipe);
 }
 
 void rb_pipe_shutdown(struct rb_pipe *pipe)
 {
     atomic_fetch_or(&pipe->flags, PIPE_PROGRAM_ENDED | PIPE_PROGRAM_CANCELED);
-    pipe_notify_program(pipe);
-    pipe_notify_shard(pipe);
+    rb_pipe_notify_program(pipe);
+    rb_pipe_notify_shard(pipe);
 }
 
 void rb_pipe_close(struct rb_pipe *pipe)
 {
     struct rb_pipes *pipes = pipe->pipes;
     atomic_fetch_or(&pipe->flags, PIPE_PROGRAM_ENDED | PIPE_PROGRAM_GONE);
-    pipe_notify_shard(pipe);
-    pipe_unref(pipe);
-    pipes_unref(pipes);
+    rb_pipe_notify_shard(pipe);
+    rb_pipe_unref(pipe);
+    rb_pipes_unref(pipes);
 }
 
 /* ---- waiting ---- */
@@ -263,8 +263,8 @@ static void clear_fd(struct rb_pipe *pipe)
     atomic_exchange(&pipe->fd_set, false);
     /* For the thread that wants the other direction, and for what came since we looked. */
     uint32_t ends = PIPE_PROGRAM_CANCELED | PIPE_SHARD_ENDED | PIPE_SHARD_BROKEN;
-    bool room = pipe_ring_used(&pipe->in) < pipe->ring_bytes;
-    if (pipe_ring_used(&pipe->out) > 0 || (atomic_load(&pipe->flags) & ends) != 0 ||
+    bool room = rb_pipe_ring_used(&pipe->in) < pipe->ring_bytes;
+    if (rb_pipe_ring_used(&pipe->out) > 0 || (atomic_load(&pipe->flags) & ends) != 0 ||
         (room && atomic_load(&pipe->write_wanted))) {
         signal_fd(pipe);
     }
@@ -300,11 +300,11 @@ static enum rb_err try_write(struct rb_pipe *pipe, struct rb_slice *bytes)
     if ((flags & (PIPE_SHARD_ENDED | PIPE_SHARD_BROKEN)) != 0) {
         return RB_ERR_RESET;
     }
-    uint32_t count = pipe_ring_put(&pipe->in, pipe->ring_bytes, bytes->ptr, bytes->len);
+    uint32_t count = rb_pipe_ring_put(&pipe->in, pipe->ring_bytes, bytes->ptr, bytes->len);
     if (count > 0) {
         bytes->ptr += count;
         bytes->len -= count;
-        pipe_notify_shard(pipe);
+        rb_pipe_notify_shard(pipe);
     }
     return bytes->len == 0 ? RB_OK : RB_ERR_TIMEOUT;
 }
@@ -348,19 +348,19 @@ static enum rb_err try_read(struct rb_pipe *pipe, uint8_t *buf, size_t cap, size
     size_t len = 0;
     while (len < cap) {
         uint32_t max = cap - len < RING_BYTES_MAX ? (uint32_t)(cap - len) : RING_BYTES_MAX;
-        struct rb_slice bytes = pipe_ring_peek(&pipe->out, pipe->ring_bytes, 0, max);
+        struct rb_slice bytes = rb_pipe_ring_peek(&pipe->out, pipe->ring_bytes, 0, max);
         if (bytes.len == 0) {
             break;
         }
         memcpy(buf + len, bytes.ptr, bytes.len);
-        pipe_ring_drop(&pipe->out, (uint32_t)bytes.len);
+        rb_pipe_ring_drop(&pipe->out, (uint32_t)bytes.len);
         len += bytes.len;
     }
     if (len > 0) {
         /* Told when half is free, so that the shard does not come for every few bytes. */
         if (atomic_load(&pipe->shard_wants_room) &&
-            pipe_ring_used(&pipe->out) <= pipe->ring_bytes / 2) {
-            pipe_notify_shard(pipe);
+            rb_pipe_ring_used(&pipe->out) <= pipe->ring_bytes / 2) {
+            rb_pipe_notify_shard(pipe);
         }
     } else if ((flags & PIPE_SHARD_BROKEN) != 0) {
         return RB_ERR_RESET;

@@ -76,7 +76,7 @@ static size_t put_slices(struct pipe_conn *conn)
             continue;
         }
         uint32_t count =
-            pipe_ring_put(&conn->pipe->out, conn->pipe->ring_bytes, slice->ptr, slice->len);
+            rb_pipe_ring_put(&conn->pipe->out, conn->pipe->ring_bytes, slice->ptr, slice->len);
         if (count == 0) {
             break;
         }
@@ -102,7 +102,7 @@ static void push_send(struct pipe_conn *conn)
         sum += put_slices(conn); /* room that was made before the program could see the wish */
     }
     if (sum > 0) {
-        pipe_notify_program(pipe);
+        rb_pipe_notify_program(pipe);
     }
     if (conn->slice_index == conn->slice_count) {
         finish_send(conn, RB_OK);
@@ -141,7 +141,7 @@ static void receive(struct rb_pipes *pipes, struct pipe_conn *conn)
     struct rb_pipe *pipe = conn->pipe;
     while (has_room(pipes)) {
         struct rb_slice bytes =
-            pipe_ring_peek(&pipe->in, pipe->ring_bytes, conn->borrowed_bytes, RB_RECV_BYTES);
+            rb_pipe_ring_peek(&pipe->in, pipe->ring_bytes, conn->borrowed_bytes, RB_RECV_BYTES);
         if (bytes.len == 0) {
             return;
         }
@@ -158,7 +158,7 @@ static void receive(struct rb_pipes *pipes, struct pipe_conn *conn)
 static enum rb_err judge_end(const struct pipe_conn *conn, uint32_t flags)
 {
     if (conn->receive) {
-        bool drained = pipe_ring_used(&conn->pipe->in) == conn->borrowed_bytes;
+        bool drained = rb_pipe_ring_used(&conn->pipe->in) == conn->borrowed_bytes;
         return (flags & PIPE_PROGRAM_ENDED) != 0 && drained ? RB_OK : RB_ERR_BUSY;
     }
     return conn->broken ? RB_ERR_RESET : RB_ERR_BUSY;
@@ -172,7 +172,7 @@ static void release_conn(struct rb_pipes *pipes, struct pipe_conn *conn)
     pipe->conn = NULL;
     rb_budget_give(pipes->budget, pipe_bytes(pipe->ring_bytes));
     rb_slots_release(&pipes->slots, &conn->slot);
-    pipe_forget(pipe);
+    rb_pipe_forget(pipe);
 }
 
 /* Delivers what there is room for; true when something may be left. */
@@ -220,16 +220,16 @@ static void give_back(struct rb_pipes *pipes)
     struct rb_list *link;
     while ((link = rb_list_pop(&pipes->borrowed)) != NULL) {
         struct pipe_conn *conn = RB_CONTAINER(link, struct pipe_conn, borrowed_link);
-        pipe_ring_drop(&conn->pipe->in, conn->borrowed_bytes);
+        rb_pipe_ring_drop(&conn->pipe->in, conn->borrowed_bytes);
         conn->borrowed_bytes = 0;
-        pipe_notify_program(conn->pipe);
+        rb_pipe_notify_program(conn->pipe);
     }
 }
 
 static void break_pipe(struct rb_pipe *pipe)
 {
     atomic_fetch_or(&pipe->flags, PIPE_SHARD_ENDED | PIPE_SHARD_BROKEN);
-    pipe_notify_program(pipe);
+    rb_pipe_notify_program(pipe);
 }
 
 /* False when there is no room for the event of a refusal: then it was not looked at. */
@@ -249,7 +249,7 @@ static bool accept_pipe(struct rb_pipes *pipes, struct rb_pipe *pipe)
                 RB_LISTENER_IN_PROCESS;
         }
         break_pipe(pipe);
-        pipe_forget(pipe);
+        rb_pipe_forget(pipe);
         return false;
     }
     rb_list_init(&conn->active_link);
@@ -262,11 +262,11 @@ static bool accept_pipe(struct rb_pipes *pipes, struct rb_pipe *pipe)
 
 static void take_queued(struct rb_pipes *pipes)
 {
-    struct rb_pipe *pipe = pipes_take_queue(pipes);
+    struct rb_pipe *pipe = rb_pipes_take_queue(pipes);
     while (pipe != NULL) {
         struct rb_pipe *next = pipe->next_queued;
         if (pipe->shard_done) {
-            pipe_unref(pipe);
+            rb_pipe_unref(pipe);
         } else {
             atomic_exchange(&pipe->queued, false);
             if (pipe->conn != NULL || accept_pipe(pipes, pipe)) {
@@ -277,7 +277,7 @@ static void take_queued(struct rb_pipes *pipes)
     }
 }
 
-uint32_t pipes_poll_some(struct rb_transport *base, uint32_t max, struct rb_event **ret_events)
+uint32_t rb_pipes_poll_some(struct rb_transport *base, uint32_t max, struct rb_event **ret_events)
 {
     struct rb_pipes *pipes = of(base);
     pipes->event_count = 0;
@@ -306,7 +306,7 @@ uint32_t pipes_poll_some(struct rb_transport *base, uint32_t max, struct rb_even
 static uint32_t pipe_poll(struct rb_transport *base, int64_t timeout_ns,
                           struct rb_event **ret_events)
 {
-    return pipes_poll_some(base, RB_EVENTS_MAX, ret_events);
+    return rb_pipes_poll_some(base, RB_EVENTS_MAX, ret_events);
 }
 
 /* ---- the rest of the table ---- */
@@ -338,7 +338,7 @@ static enum rb_err pipe_close(struct rb_transport *base, struct rb_conn_id id)
         finish_send(conn, RB_ERR_CANCELED);
     }
     atomic_fetch_or(&conn->pipe->flags, flags);
-    pipe_notify_program(conn->pipe);
+    rb_pipe_notify_program(conn->pipe);
     conn->closing = true;
     look_again(of(base), conn);
     return RB_OK;
@@ -372,16 +372,16 @@ static void pipe_destroy(struct rb_transport *base)
     pthread_mutex_lock(&pipes->lock);
     pipes->alive = false; /* no connect, no wake from here on */
     pthread_mutex_unlock(&pipes->lock);
-    struct rb_pipe *pipe = pipes_take_queue(pipes);
+    struct rb_pipe *pipe = rb_pipes_take_queue(pipes);
     while (pipe != NULL) {
         struct rb_pipe *next = pipe->next_queued;
         if (pipe->shard_done) {
-            pipe_unref(pipe);
+            rb_pipe_unref(pipe);
         } else {
             atomic_exchange(&pipe->queued, false);
             if (pipe->conn == NULL) {
                 break_pipe(pipe);
-                pipe_forget(pipe);
+                rb_pipe_forget(pipe);
             }
         }
         pipe = next;
@@ -396,7 +396,7 @@ static void pipe_destroy(struct rb_transport *base)
     rb_slots_deinit(&pipes->slots);
 }
 
-const struct rb_transport_ops pipe_ops = {
+const struct rb_transport_ops rb_pipe_ops = {
     .name = "pipe",
     .listen = pipe_listen,
     .unlisten = pipe_unlisten,

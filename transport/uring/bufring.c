@@ -45,7 +45,7 @@ static void add(struct uring_bufs *bufs, uint16_t id, uint32_t position)
                           (int)(bufs->count - 1), (int)position);
 }
 
-enum rb_err uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring, uint32_t count)
+enum rb_err rb_uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring, uint32_t count)
 {
     if (count == 0 || count > 32768 || (count & (count - 1)) != 0) {
         return RB_ERR_INVALID;
@@ -74,13 +74,13 @@ enum rb_err uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring, uint3
     return RB_OK;
 }
 
-void uring_bufs_deinit(struct uring_bufs *bufs, struct rb_ring *ring)
+void rb_uring_bufs_deinit(struct uring_bufs *bufs, struct rb_ring *ring)
 {
     io_uring_unregister_buf_ring(rb_ring_raw(ring), URING_BUF_GROUP);
     unmap(bufs);
 }
 
-struct rb_slice uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int32_t res)
+struct rb_slice rb_uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int32_t res)
 {
     uint32_t id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
     rb_assert(id < bufs->count && bufs->held_count < bufs->count); /* invariant 1 */
@@ -90,7 +90,7 @@ struct rb_slice uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int
     return rb_slice_of(bufs->memory + (size_t)id * RB_RECV_BYTES, len);
 }
 
-uint32_t uring_bufs_give_back(struct uring_bufs *bufs)
+uint32_t rb_uring_bufs_give_back(struct uring_bufs *bufs)
 {
     uint32_t count = bufs->held_count;
     for (uint32_t i = 0; i < count; i++) {

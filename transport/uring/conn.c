@@ -96,7 +96,7 @@ static void cancel_recv(struct uring_transport *t, struct uring_conn *conn)
 {
     if (conn->recv_armed && !conn->recv_cancel) {
         conn->recv_cancel = true;
-        uring_cancel(t, URING_OP_RECV, what_of(conn));
+        rb_uring_cancel(t, URING_OP_RECV, what_of(conn));
     }
 }
 
@@ -109,22 +109,22 @@ static void begin_end(struct uring_transport *t, struct uring_conn *conn)
     rb_list_remove(&conn->starved_link);
     cancel_recv(t, conn);
     if (conn->sending) {
-        uring_cancel(t, out_op, what_of(conn));
+        rb_uring_cancel(t, out_op, what_of(conn));
     }
     end_if_idle(t, conn);
 }
 
-void uring_deliver_due(struct uring_transport *t)
+void rb_uring_deliver_due(struct uring_transport *t)
 {
     while (t->event_count < RB_EVENTS_MAX && !rb_list_empty(&t->due)) {
         struct uring_conn *conn = RB_CONTAINER(rb_list_pop(&t->due), struct uring_conn, due_link);
         uint8_t due = conn->due;
         conn->due = 0;
         if ((due & URING_DUE_CLOSED) != 0) {
-            uring_conn_event(t, conn, RB_EVENT_CLOSED, RB_OK);
+            rb_uring_conn_event(t, conn, RB_EVENT_CLOSED, RB_OK);
             rb_slots_release(&t->slots, &conn->slot);
         } else if ((due & URING_DUE_FAILED) != 0) {
-            uring_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
+            rb_uring_conn_event(t, conn, RB_EVENT_FAILED, conn->due_err);
         }
     }
 }
@@ -134,7 +134,7 @@ void uring_deliver_due(struct uring_transport *t)
 /* A fresh connection rarely has bytes yet (the server speaks first): wait before trying to read. */
 static void arm_recv(struct uring_transport *t, struct uring_conn *conn, bool poll_first)
 {
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_RECV, what_of(conn));
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_RECV, what_of(conn));
     sqe->opcode = IORING_OP_RECV;
     sqe->fd = conn->fd;
     sqe->flags = IOSQE_BUFFER_SELECT;
@@ -150,14 +150,14 @@ static bool may_receive(const struct uring_conn *conn)
            rb_list_empty(&conn->starved_link);
 }
 
-void uring_conn_start(struct uring_transport *t, struct uring_conn *conn)
+void rb_uring_conn_start(struct uring_transport *t, struct uring_conn *conn)
 {
     if (may_receive(conn)) {
         arm_recv(t, conn, true);
     }
 }
 
-void uring_feed_starved(struct uring_transport *t, uint32_t count)
+void rb_uring_feed_starved(struct uring_transport *t, uint32_t count)
 {
     for (; count > 0 && !rb_list_empty(&t->starved); count--) {
         struct uring_conn *conn =
@@ -179,7 +179,7 @@ static void on_bytes(struct uring_transport *t, struct uring_conn *conn, struct 
     }
     bool told = conn->failed && (conn->due & URING_DUE_FAILED) == 0;
     if (conn->state == URING_CONN_OPEN && !told) {
-        uring_conn_event(t, conn, RB_EVENT_RECEIVED, RB_OK)->bytes = bytes;
+        rb_uring_conn_event(t, conn, RB_EVENT_RECEIVED, RB_OK)->bytes = bytes;
     }
 }
 
@@ -192,11 +192,11 @@ static void on_stream_end(struct uring_transport *t, struct uring_conn *conn, en
     }
 }
 
-void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags)
+void rb_uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags)
 {
     struct rb_slice bytes = { 0 };
     if ((flags & IORING_CQE_F_BUFFER) != 0) {
-        bytes = uring_bufs_take(&t->bufs, flags, res);
+        bytes = rb_uring_bufs_take(&t->bufs, flags, res);
     }
     struct uring_conn *conn = find_what(t, what);
     rb_assert(conn != NULL); /* invariant 1 */
@@ -226,7 +226,7 @@ void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32
     check_conn(conn);
 }
 
-void uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
+void rb_uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct uring_conn *conn = find(base, id);
@@ -247,7 +247,7 @@ void uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive)
 
 static void queue_send(struct uring_transport *t, struct uring_conn *conn)
 {
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_SEND, what_of(conn));
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_SEND, what_of(conn));
     sqe->fd = conn->fd;
     sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
     struct rb_outgoing *out = &conn->out.bytes;
@@ -264,8 +264,8 @@ static void queue_send(struct uring_transport *t, struct uring_conn *conn)
     conn->sending = true;
 }
 
-enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
-                       const struct rb_slice *slices, uint32_t slice_count)
+enum rb_err rb_uring_send(struct rb_transport *base, struct rb_conn_id id,
+                          const struct rb_slice *slices, uint32_t slice_count)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct uring_conn *conn = find(base, id);
@@ -286,7 +286,7 @@ enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
     return err;
 }
 
-void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
+void rb_uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
 {
     struct uring_conn *conn = find_what(t, what);
     rb_assert(conn != NULL && conn->sending);
@@ -306,7 +306,7 @@ void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
         err =
             conn->state != URING_CONN_OPEN ? RB_ERR_CANCELED : rb_socket_err(res < 0 ? -res : EIO);
     }
-    uring_conn_event(t, conn, RB_EVENT_SENT, err);
+    rb_uring_conn_event(t, conn, RB_EVENT_SENT, err);
     if (left && conn->state == URING_CONN_OPEN) {
         fail(t, conn, err);
     }
@@ -316,7 +316,8 @@ void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res)
 
 /* ---- begin and end ---- */
 
-struct uring_conn *uring_conn_open(struct uring_transport *t, int fd, enum uring_conn_state state)
+struct uring_conn *rb_uring_conn_open(struct uring_transport *t, int fd,
+                                      enum uring_conn_state state)
 {
     struct uring_conn *conn = (struct uring_conn *)rb_slots_acquire(&t->slots);
     if (conn != NULL) {
@@ -330,8 +331,8 @@ struct uring_conn *uring_conn_open(struct uring_transport *t, int fd, enum uring
     return conn;
 }
 
-enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
-                          struct rb_conn_id *ret_conn)
+enum rb_err rb_uring_connect(struct rb_transport *base, const struct rb_addr *addr,
+                             struct rb_conn_id *ret_conn)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct sockaddr_in6 target;
@@ -345,13 +346,13 @@ enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
     }
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    struct uring_conn *conn = uring_conn_open(t, fd, URING_CONN_CONNECTING);
+    struct uring_conn *conn = rb_uring_conn_open(t, fd, URING_CONN_CONNECTING);
     if (conn == NULL) {
         close(fd);
         return RB_ERR_MEMORY;
     }
     conn->out.target = target;
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_CONNECT, what_of(conn));
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_CONNECT, what_of(conn));
     sqe->opcode = IORING_OP_CONNECT;
     sqe->fd = fd;
     sqe->addr = (uintptr_t)&conn->out.target;
@@ -362,7 +363,7 @@ enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
     return RB_OK;
 }
 
-void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
+void rb_uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
 {
     struct uring_conn *conn = find_what(t, what);
     rb_assert(conn != NULL && conn->sending);
@@ -373,7 +374,7 @@ void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
     }
     if (conn->state == URING_CONN_ENDING) {
         conn->failed = true;
-        uring_conn_event(t, conn, RB_EVENT_FAILED, RB_ERR_CANCELED);
+        rb_uring_conn_event(t, conn, RB_EVENT_FAILED, RB_ERR_CANCELED);
         end_if_idle(t, conn);
         return;
     }
@@ -384,12 +385,12 @@ void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res)
     conn->state = URING_CONN_OPEN;
     if (res < 0) {
         conn->failed = true;
-        uring_conn_event(t, conn, RB_EVENT_FAILED, rb_socket_err(-res));
+        rb_uring_conn_event(t, conn, RB_EVENT_FAILED, rb_socket_err(-res));
     } else {
-        struct rb_event *event = uring_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
+        struct rb_event *event = rb_uring_conn_event(t, conn, RB_EVENT_CONNECTED, RB_OK);
         event->peer = peer;
         event->local = local;
-        uring_conn_start(t, conn);
+        rb_uring_conn_start(t, conn);
     }
     check_conn(conn);
 }
@@ -400,7 +401,7 @@ static void arm_linger_tick(struct uring_transport *t)
         return;
     }
     t->linger_tick = (struct __kernel_timespec){ .tv_nsec = LINGER_TICK_NS };
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_LINGER, 0);
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_LINGER, 0);
     sqe->opcode = IORING_OP_TIMEOUT;
     sqe->addr = (uintptr_t)&t->linger_tick;
     sqe->len = 1;
@@ -418,7 +419,7 @@ static void linger(struct uring_transport *t, struct uring_conn *conn)
     }
 }
 
-void uring_on_linger(struct uring_transport *t)
+void rb_uring_on_linger(struct uring_transport *t)
 {
     t->linger_armed = false;
     if (t->destroying) {
@@ -436,7 +437,7 @@ void uring_on_linger(struct uring_transport *t)
     }
 }
 
-enum rb_err uring_close(struct rb_transport *base, struct rb_conn_id id)
+enum rb_err rb_uring_close(struct rb_transport *base, struct rb_conn_id id)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct uring_conn *conn = find(base, id);
@@ -457,7 +458,7 @@ enum rb_err uring_close(struct rb_transport *base, struct rb_conn_id id)
     return RB_OK;
 }
 
-void uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
+void rb_uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
 {
     struct uring_conn *conn = find(base, id);
     if (conn != NULL) {
@@ -465,7 +466,7 @@ void uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user)
     }
 }
 
-void uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn)
+void rb_uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn)
 {
     if (conn->state != URING_CONN_ENDING) {
         begin_end(t, conn);

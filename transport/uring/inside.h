@@ -109,57 +109,59 @@ struct uring_transport {
 
 /* uring.c */
 /* An entry whose completion is counted. */
-struct io_uring_sqe *uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what);
+struct io_uring_sqe *rb_uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what);
 /* Asks the kernel to end the operation with that data; its own completion comes in any case. */
-void uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what);
+void rb_uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what);
 /* A message to another ring of the group; only its failure completes here, with `failure_data`. */
-void uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64_t failure_data);
+void rb_uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64_t failure_data);
 static inline uint64_t uring_data(enum uring_op op, uint64_t what)
 {
     return (uint64_t)op << URING_OP_SHIFT | what;
 }
 /* Room was kept: every completion adds at most one event. */
-struct rb_event *uring_event(struct uring_transport *t, enum rb_event_kind kind, enum rb_err err);
-struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
-                                  enum rb_event_kind kind, enum rb_err err);
+struct rb_event *rb_uring_event(struct uring_transport *t, enum rb_event_kind kind,
+                                enum rb_err err);
+struct rb_event *rb_uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
+                                     enum rb_event_kind kind, enum rb_err err);
 
 /* bufring.c */
-RB_MUST_CHECK enum rb_err uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring,
-                                          uint32_t count);
-void uring_bufs_deinit(struct uring_bufs *bufs, struct rb_ring *ring);
+RB_MUST_CHECK enum rb_err rb_uring_bufs_init(struct uring_bufs *bufs, struct rb_ring *ring,
+                                             uint32_t count);
+void rb_uring_bufs_deinit(struct uring_bufs *bufs, struct rb_ring *ring);
 /* The bytes of a completion with IORING_CQE_F_BUFFER; held until the next give_back. */
-struct rb_slice uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int32_t res);
+struct rb_slice rb_uring_bufs_take(struct uring_bufs *bufs, uint32_t cqe_flags, int32_t res);
 /* Gives the held buffers to the kernel again; returns their number. */
-uint32_t uring_bufs_give_back(struct uring_bufs *bufs);
+uint32_t rb_uring_bufs_give_back(struct uring_bufs *bufs);
 
 /* listen.c */
-enum rb_err uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
-                         uint32_t *ret_listener, struct rb_addr *ret_bound);
-void uring_unlisten(struct rb_transport *base, uint32_t listener);
-void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags);
-void uring_on_backoff(struct uring_transport *t, uint32_t index);
+enum rb_err rb_uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
+                            uint32_t *ret_listener, struct rb_addr *ret_bound);
+void rb_uring_unlisten(struct rb_transport *base, uint32_t listener);
+void rb_uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags);
+void rb_uring_on_backoff(struct uring_transport *t, uint32_t index);
 /* Makes a descriptor accepted by this or another member a connection of ours. */
-void uring_adopt(struct uring_transport *t, uint32_t listener, int fd);
+void rb_uring_adopt(struct uring_transport *t, uint32_t listener, int fd);
 
 /* conn.c */
-enum rb_err uring_connect(struct rb_transport *base, const struct rb_addr *addr,
-                          struct rb_conn_id *ret_conn);
-enum rb_err uring_send(struct rb_transport *base, struct rb_conn_id id,
-                       const struct rb_slice *slices, uint32_t slice_count);
-enum rb_err uring_close(struct rb_transport *base, struct rb_conn_id id);
-void uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive);
-void uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user);
+enum rb_err rb_uring_connect(struct rb_transport *base, const struct rb_addr *addr,
+                             struct rb_conn_id *ret_conn);
+enum rb_err rb_uring_send(struct rb_transport *base, struct rb_conn_id id,
+                          const struct rb_slice *slices, uint32_t slice_count);
+enum rb_err rb_uring_close(struct rb_transport *base, struct rb_conn_id id);
+void rb_uring_credit(struct rb_transport *base, struct rb_conn_id id, bool receive);
+void rb_uring_set_user(struct rb_transport *base, struct rb_conn_id id, void *user);
 /* NULL when a slot is refused; then `fd` is still the caller's. */
-struct uring_conn *uring_conn_open(struct uring_transport *t, int fd, enum uring_conn_state state);
+struct uring_conn *rb_uring_conn_open(struct uring_transport *t, int fd,
+                                      enum uring_conn_state state);
 /* Starts to receive on a new connection. */
-void uring_conn_start(struct uring_transport *t, struct uring_conn *conn);
-void uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags);
-void uring_on_send(struct uring_transport *t, uint64_t what, int32_t res);
-void uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res);
-void uring_on_linger(struct uring_transport *t);
+void rb_uring_conn_start(struct uring_transport *t, struct uring_conn *conn);
+void rb_uring_on_recv(struct uring_transport *t, uint64_t what, int32_t res, uint32_t flags);
+void rb_uring_on_send(struct uring_transport *t, uint64_t what, int32_t res);
+void rb_uring_on_connect(struct uring_transport *t, uint64_t what, int32_t res);
+void rb_uring_on_linger(struct uring_transport *t);
 /* Arms again at most `count` receives that ended for want of a buffer. */
-void uring_feed_starved(struct uring_transport *t, uint32_t count);
+void rb_uring_feed_starved(struct uring_transport *t, uint32_t count);
 /* Delivers owed events while there is room. */
-void uring_deliver_due(struct uring_transport *t);
+void rb_uring_deliver_due(struct uring_transport *t);
 /* Tells the kernel to end everything of this connection; no events (destroy). */
-void uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn);
+void rb_uring_conn_abandon(struct uring_transport *t, struct uring_conn *conn);

@@ -23,7 +23,7 @@ static void arm_accept(struct uring_transport *t, uint32_t index)
 {
     struct uring_listener *listener = &t->listeners[index];
     rb_assert(!listener->armed && !listener->pausing);
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_ACCEPT, index);
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_ACCEPT, index);
     sqe->opcode = IORING_OP_ACCEPT;
     sqe->fd = listener->socket.fd;
     sqe->accept_flags = SOCK_CLOEXEC; /* blocking, so that io_uring waits for readiness itself */
@@ -38,15 +38,15 @@ static void pause_accept(struct uring_transport *t, uint32_t index)
     listener->pause_ms = doubled < PAUSE_MAX_MS ? doubled : PAUSE_MAX_MS;
     listener->pause = (struct __kernel_timespec){ .tv_sec = listener->pause_ms / 1000,
                                                   .tv_nsec = listener->pause_ms % 1000 * 1000000L };
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_BACKOFF, index);
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_BACKOFF, index);
     sqe->opcode = IORING_OP_TIMEOUT;
     sqe->addr = (uintptr_t)&listener->pause;
     sqe->len = 1;
     listener->pausing = true;
 }
 
-enum rb_err uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
-                         uint32_t *ret_listener, struct rb_addr *ret_bound)
+enum rb_err rb_uring_listen(struct rb_transport *base, const struct rb_listen_options *options,
+                            uint32_t *ret_listener, struct rb_addr *ret_bound)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     uint32_t index = 0;
@@ -76,7 +76,7 @@ static void forget_if_idle(struct uring_listener *listener)
     }
 }
 
-void uring_unlisten(struct rb_transport *base, uint32_t index)
+void rb_uring_unlisten(struct rb_transport *base, uint32_t index)
 {
     struct uring_transport *t = (struct uring_transport *)base;
     rb_assert(index < URING_LISTENERS_MAX);
@@ -88,10 +88,10 @@ void uring_unlisten(struct rb_transport *base, uint32_t index)
     /* The accept in the kernel still refers to the socket: end the listening itself, at once. */
     shutdown(listener->socket.fd, SHUT_RDWR);
     if (listener->armed) {
-        uring_cancel(t, URING_OP_ACCEPT, index);
+        rb_uring_cancel(t, URING_OP_ACCEPT, index);
     }
     if (listener->pausing) {
-        uring_cancel(t, URING_OP_BACKOFF, index);
+        rb_uring_cancel(t, URING_OP_BACKOFF, index);
     }
     rb_listen_socket_close(&listener->socket);
     forget_if_idle(listener);
@@ -106,14 +106,15 @@ static void hand_out(struct uring_transport *t, uint32_t index, int fd)
     }
     int ring_fd = atomic_load_explicit(&t->group->members[member].ring_fd, memory_order_acquire);
     if (member == t->index || ring_fd < 0) {
-        uring_adopt(t, index, fd);
+        rb_uring_adopt(t, index, fd);
         return;
     }
     uint64_t what = (uint64_t)index << 32 | (uint32_t)fd;
-    uring_message(t, ring_fd, uring_data(URING_OP_ADOPT, what), uring_data(URING_OP_REFUSED, what));
+    rb_uring_message(t, ring_fd, uring_data(URING_OP_ADOPT, what),
+                     uring_data(URING_OP_REFUSED, what));
 }
 
-void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags)
+void rb_uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uint32_t flags)
 {
     struct uring_listener *listener = &t->listeners[index];
     if ((flags & IORING_CQE_F_MORE) == 0) {
@@ -132,7 +133,7 @@ void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uin
     } else if (!rb_socket_accept_passes_by(-res)) {
         enum rb_err err = rb_socket_err(-res);
         bool short_of = err == RB_ERR_MEMORY || err == RB_ERR_LIMIT;
-        uring_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener =
+        rb_uring_event(t, RB_EVENT_ACCEPT_FAILED, short_of ? RB_ERR_LIMIT : RB_ERR_IO)->listener =
             index;
         if (!listener->armed) {
             pause_accept(t, index);
@@ -144,7 +145,7 @@ void uring_on_accept(struct uring_transport *t, uint32_t index, int32_t res, uin
     }
 }
 
-void uring_on_backoff(struct uring_transport *t, uint32_t index)
+void rb_uring_on_backoff(struct uring_transport *t, uint32_t index)
 {
     struct uring_listener *listener = &t->listeners[index];
     listener->pausing = false;
@@ -155,22 +156,22 @@ void uring_on_backoff(struct uring_transport *t, uint32_t index)
     }
 }
 
-void uring_adopt(struct uring_transport *t, uint32_t listener, int fd)
+void rb_uring_adopt(struct uring_transport *t, uint32_t listener, int fd)
 {
     struct rb_addr peer, local;
     if (t->destroying || !rb_socket_ends(fd, &peer, &local)) {
         close(fd); /* gone before we looked at it */
         return;
     }
-    struct uring_conn *conn = uring_conn_open(t, fd, URING_CONN_OPEN);
+    struct uring_conn *conn = rb_uring_conn_open(t, fd, URING_CONN_OPEN);
     if (conn == NULL) {
         close(fd);
-        uring_event(t, RB_EVENT_ACCEPT_FAILED, RB_ERR_MEMORY)->listener = listener;
+        rb_uring_event(t, RB_EVENT_ACCEPT_FAILED, RB_ERR_MEMORY)->listener = listener;
         return;
     }
-    struct rb_event *event = uring_conn_event(t, conn, RB_EVENT_ACCEPTED, RB_OK);
+    struct rb_event *event = rb_uring_conn_event(t, conn, RB_EVENT_ACCEPTED, RB_OK);
     event->listener = listener;
     event->peer = peer;
     event->local = local;
-    uring_conn_start(t, conn);
+    rb_uring_conn_start(t, conn);
 }

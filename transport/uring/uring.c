@@ -75,13 +75,13 @@ void rb_uring_group_wake(struct rb_uring_group *group, uint32_t index)
     errno = saved;
 }
 
-struct io_uring_sqe *uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what)
+struct io_uring_sqe *rb_uring_sqe(struct uring_transport *t, enum uring_op op, uint64_t what)
 {
     t->op_count++;
     return rb_ring_sqe(t->ring, RB_URING_KIND, uring_data(op, what));
 }
 
-void uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what)
+void rb_uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what)
 {
     struct io_uring_sqe *sqe = rb_ring_sqe(t->ring, RB_URING_KIND, uring_data(URING_OP_IGNORE, 0));
     sqe->opcode = IORING_OP_ASYNC_CANCEL;
@@ -90,7 +90,7 @@ void uring_cancel(struct uring_transport *t, enum uring_op op, uint64_t what)
     sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
-void uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64_t failure_data)
+void rb_uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64_t failure_data)
 {
     struct io_uring_sqe *sqe = rb_ring_sqe(t->ring, RB_URING_KIND, failure_data);
     sqe->opcode = IORING_OP_MSG_RING;
@@ -99,7 +99,7 @@ void uring_message(struct uring_transport *t, int ring_fd, uint64_t data, uint64
     sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
-struct rb_event *uring_event(struct uring_transport *t, enum rb_event_kind kind, enum rb_err err)
+struct rb_event *rb_uring_event(struct uring_transport *t, enum rb_event_kind kind, enum rb_err err)
 {
     rb_assert(t->event_count < RB_EVENTS_MAX);
     struct rb_event *event = &t->events[t->event_count++];
@@ -112,10 +112,10 @@ struct rb_event *uring_event(struct uring_transport *t, enum rb_event_kind kind,
     return event;
 }
 
-struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
-                                  enum rb_event_kind kind, enum rb_err err)
+struct rb_event *rb_uring_conn_event(struct uring_transport *t, struct uring_conn *conn,
+                                     enum rb_event_kind kind, enum rb_err err)
 {
-    struct rb_event *event = uring_event(t, kind, err);
+    struct rb_event *event = rb_uring_event(t, kind, err);
     event->conn = conn->slot.id;
     event->user = conn->slot.user;
     return event;
@@ -123,7 +123,7 @@ struct rb_event *uring_conn_event(struct uring_transport *t, struct uring_conn *
 
 static void arm_wake(struct uring_transport *t)
 {
-    struct io_uring_sqe *sqe = uring_sqe(t, URING_OP_WOKEN, 0);
+    struct io_uring_sqe *sqe = rb_uring_sqe(t, URING_OP_WOKEN, 0);
     sqe->opcode = IORING_OP_READ;
     sqe->fd = t->group->members[t->index].wake_fd;
     sqe->addr = (uintptr_t)&t->wake_count;
@@ -150,29 +150,29 @@ static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
     }
     switch (op) {
     case URING_OP_RECV:
-        uring_on_recv(t, what, res, flags);
+        rb_uring_on_recv(t, what, res, flags);
         break;
     case URING_OP_SEND:
-        uring_on_send(t, what, res);
+        rb_uring_on_send(t, what, res);
         break;
     case URING_OP_CONNECT:
-        uring_on_connect(t, what, res);
+        rb_uring_on_connect(t, what, res);
         break;
     case URING_OP_ACCEPT:
-        uring_on_accept(t, (uint32_t)what, res, flags);
+        rb_uring_on_accept(t, (uint32_t)what, res, flags);
         break;
     case URING_OP_BACKOFF:
-        uring_on_backoff(t, (uint32_t)what);
+        rb_uring_on_backoff(t, (uint32_t)what);
         break;
     case URING_OP_LINGER:
-        uring_on_linger(t);
+        rb_uring_on_linger(t);
         break;
     case URING_OP_WOKEN:
         on_woken(t);
         break;
     case URING_OP_ADOPT:
     case URING_OP_REFUSED:
-        uring_adopt(t, (uint32_t)(what >> 32), (int)(uint32_t)what);
+        rb_uring_adopt(t, (uint32_t)(what >> 32), (int)(uint32_t)what);
         break;
     case URING_OP_IGNORE:
         break;
@@ -184,15 +184,15 @@ static uint32_t uring_poll(struct rb_transport *base, int64_t timeout_ns,
 {
     struct uring_transport *t = (struct uring_transport *)base;
     t->event_count = 0;
-    uring_bufs_give_back(&t->bufs);
-    uring_feed_starved(t, t->bufs.count);
-    uring_deliver_due(t);
+    rb_uring_bufs_give_back(&t->bufs);
+    rb_uring_feed_starved(t, t->bufs.count);
+    rb_uring_deliver_due(t);
     if (t->event_count > 0 || t->woken) {
         timeout_ns = 0;
     }
     t->woken = false;
     rb_ring_wait(t->ring, timeout_ns, RB_EVENTS_MAX - t->event_count); /* invariant 2 */
-    uring_deliver_due(t);
+    rb_uring_deliver_due(t);
     *ret_events = t->events;
     return t->event_count;
 }
@@ -209,7 +209,7 @@ static void uring_wake(struct rb_transport *base, uint32_t peer_index)
         atomic_load_explicit(&t->group->members[peer_index].ring_fd, memory_order_acquire);
     if (ring_fd >= 0) {
         uint64_t nothing = uring_data(URING_OP_IGNORE, 0);
-        uring_message(t, ring_fd, nothing, nothing);
+        rb_uring_message(t, ring_fd, nothing, nothing);
     }
 }
 
@@ -217,23 +217,23 @@ static void end_operations(struct uring_transport *t)
 {
     for (uint32_t i = 0; i < t->slots.high; i++) {
         if (t->slots.table[i] != NULL) {
-            uring_conn_abandon(t, (struct uring_conn *)t->slots.table[i]);
+            rb_uring_conn_abandon(t, (struct uring_conn *)t->slots.table[i]);
         }
     }
     for (uint32_t i = 0; i < URING_LISTENERS_MAX; i++) {
-        uring_unlisten(&t->base, i);
+        rb_uring_unlisten(&t->base, i);
     }
     if (t->linger_armed) {
-        uring_cancel(t, URING_OP_LINGER, 0);
+        rb_uring_cancel(t, URING_OP_LINGER, 0);
     }
     if (t->wake_armed) {
-        uring_cancel(t, URING_OP_WOKEN, 0);
+        rb_uring_cancel(t, URING_OP_WOKEN, 0);
     }
     /* The first round also takes in what neighbours handed over meanwhile. */
     for (int round = 0; round == 0 || t->op_count > 0; round++) {
         rb_assert(round < DESTROY_ROUNDS_MAX);
         rb_ring_wait(t->ring, round == 0 ? 0 : DESTROY_ROUND_NS, UINT32_MAX);
-        uring_bufs_give_back(&t->bufs);
+        rb_uring_bufs_give_back(&t->bufs);
     }
 }
 
@@ -253,7 +253,7 @@ static void uring_destroy(struct rb_transport *base)
         }
     }
     rb_ring_register(t->ring, RB_URING_KIND, NULL, NULL);
-    uring_bufs_deinit(&t->bufs, t->ring);
+    rb_uring_bufs_deinit(&t->bufs, t->ring);
     rb_gather_pools_deinit(&t->gathers);
     rb_slots_deinit(&t->slots);
     free(t);
@@ -261,13 +261,13 @@ static void uring_destroy(struct rb_transport *base)
 
 static const struct rb_transport_ops uring_ops = {
     .name = "io_uring",
-    .listen = uring_listen,
-    .unlisten = uring_unlisten,
-    .connect = uring_connect,
-    .send = uring_send,
-    .close = uring_close,
-    .credit = uring_credit,
-    .set_user = uring_set_user,
+    .listen = rb_uring_listen,
+    .unlisten = rb_uring_unlisten,
+    .connect = rb_uring_connect,
+    .send = rb_uring_send,
+    .close = rb_uring_close,
+    .credit = rb_uring_credit,
+    .set_user = rb_uring_set_user,
     .poll = uring_poll,
     .wake = uring_wake,
     .destroy = uring_destroy,
@@ -290,9 +290,9 @@ enum rb_err rb_uring_transport_create(const struct rb_uring_options *options,
     t->ring = options->ring;
     t->group = options->group;
     t->index = options->index;
-    enum rb_err err = uring_bufs_init(&t->bufs, t->ring,
-                                      options->recv_buffers > 0 ? options->recv_buffers
-                                                                : URING_RECV_BUFFERS_DEFAULT);
+    enum rb_err err = rb_uring_bufs_init(&t->bufs, t->ring,
+                                         options->recv_buffers > 0 ? options->recv_buffers
+                                                                   : URING_RECV_BUFFERS_DEFAULT);
     if (err != RB_OK) {
         free(t);
         return err;
