@@ -404,12 +404,12 @@ static void fail_parse(struct rb_conn *conn)
     rb_conn_want_end(conn, reason, false);
 }
 
-/* Parses until the input is used up, the connection ends, or the mail is tight; returns what is left. */
 static bool must_wait(const struct rb_conn *conn)
 {
     return conn->core->mail_tight || conn->auth_wait != NULL || conn->again != NULL;
 }
 
+/* Parses until the input is used up, the connection ends, or something must come first; returns what is left. */
 static struct rb_slice parse_input(struct rb_conn *conn, struct rb_slice input)
 {
     struct rb_op op;

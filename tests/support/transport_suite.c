@@ -63,6 +63,7 @@ struct fixture {
 #endif
 #define PATTERN_BYTES (LONGEST_BYTES / 2)
 #define PERIOD_BYTES (LONGEST_BYTES / 4) /* of byte_at() */
+#define STUCK_BYTES ((size_t)16 << 20)   /* more than the buffers of both sockets hold */
 
 static uint8_t byte_at(uint64_t offset)
 {
@@ -407,12 +408,14 @@ static void the_end_of_the_peer_is_told_once(void **state)
 static void a_send_cut_by_close_is_told_before_closed(void **state)
 {
     struct fixture *f = *state;
+    uint8_t *much = calloc(1, STUCK_BYTES);
+    assert_non_null(much);
     for (uint32_t slice_count = 1; slice_count <= 2; slice_count++) {
         struct record *server, *client;
         connect_pair(f, &server, &client);
         rb_transport_credit(f->client.t, client->id, false);
-        struct rb_slice halves[2] = { rb_slice_of(f->pattern, PATTERN_BYTES / 2),
-                                      rb_slice_of(f->pattern, PATTERN_BYTES / 2) };
+        struct rb_slice halves[2] = { rb_slice_of(much, STUCK_BYTES),
+                                      rb_slice_of(much, STUCK_BYTES) };
         send_slices(&f->server, server, halves, slice_count);
         pump_quiet(f);
         assert_true(server->sending);
@@ -423,6 +426,7 @@ static void a_send_cut_by_close_is_told_before_closed(void **state)
         ask_close(&f->client, client);
         PUMP_UNTIL(f, closed(client));
     }
+    free(much);
 }
 
 /* "-ERR ..." and close, while the client is in the middle of a payload. The client must see an end,
