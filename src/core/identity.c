@@ -783,11 +783,6 @@ static void remove_forbidden(struct rb_conn *conn)
 {
     enum { BATCH = 64 };
     for (bool more = conn->perms != NULL; more;) {
-        if (conn->core
-                ->mail_tight) { /* too many to withdraw at once: an ended connection does it by and by */
-            rb_conn_want_end(conn, RB_CLOSE_AUTH, false);
-            return;
-        }
         struct rb_sub *found[BATCH];
         uint32_t count = 0, at = 0;
         for (struct rb_sub *sub; count < BATCH && (sub = rb_map_next(&conn->subs, &at)) != NULL;) {
@@ -799,6 +794,11 @@ static void remove_forbidden(struct rb_conn *conn)
             } else if (verdict == RB_SUB_DENIED) {
                 found[count++] = sub;
             }
+        }
+        if (count > 0 &&
+            conn->core->mail_tight) { /* an ended connection withdraws them by and by */
+            rb_conn_want_end(conn, RB_CLOSE_AUTH, false);
+            return;
         }
         for (uint32_t i = 0; i < count; i++) {
             char tail[300];
