@@ -77,6 +77,18 @@ static uint32_t owed_copies(struct acct_world *a, const struct receiver *r,
                        r->verdict.perms, acct_queue_name(r->sub->queue), NULL);
 }
 
+/**
+ * The subscription was known everywhere before the message could come past. An answer to a service is published again by
+ * the requestor's shard while that takes its mail, so what others subscribed after the request may not be known there yet
+ * (docs/sharding.md).
+ */
+static bool in_time(const struct acct_world *a, const struct acct_sub *sub,
+                    const struct acct_pub *pub)
+{
+    const struct acct_pub *first = pub->leg == UINT32_MAX ? pub : &a->pubs[a->legs[pub->leg].pub];
+    return sub->established < first->stamp;
+}
+
 /** True when this choice of ways explains what came; else *ret_missing says who has a complaint. */
 static bool plain_explained(struct acct_world *a, const struct receivers *all, uint32_t pub_index,
                             const struct acct_points *points, const struct receiver **ret_missing)
@@ -84,7 +96,7 @@ static bool plain_explained(struct acct_world *a, const struct receivers *all, u
     const struct acct_pub *pub = &a->pubs[pub_index];
     for (uint32_t i = 0; i < all->count; i++) {
         const struct receiver *r = &all->items[i];
-        if (r->sub->queue == ACCT_PLAIN && r->sub->max == 0 && r->sub->established < pub->stamp &&
+        if (r->sub->queue == ACCT_PLAIN && r->sub->max == 0 && in_time(a, r->sub, pub) &&
             got_copies(r->sub, pub_index) != owed_copies(a, r, pub, points)) {
             *ret_missing = r;
             return false;
@@ -116,7 +128,7 @@ static bool groups_explained(struct acct_world *a, const struct receivers *all, 
                                            r->verdict.perms, acct_queues[queue], NULL);
                 unsure = unsure || any != may || (any > 0 && pub->session == r->s->index) ||
                          (any > 0 && r->sub->max > 0);
-                member = member || (may > 0 && r->sub->established < pub->stamp);
+                member = member || (may > 0 && in_time(a, r->sub, pub));
             }
             owed += member && !unsure;
         }

@@ -239,6 +239,23 @@ static void reload_begin(struct sim_world *w)
     doom_sessions(w);
 }
 
+/** Without room in the mail a reload ends a connection whose subscriptions it would have to withdraw (identity.c). */
+static void doom_withdrawn(struct sim_world *w)
+{
+    struct acct_world *a = acct_of(w);
+    for (uint32_t i = 0; i < a->session_count; i++) {
+        struct acct_session *s = a->sessions[i];
+        for (uint32_t j = 0; s->open && j < s->sub_count; j++) {
+            const struct acct_sub *sub = &s->subs[j];
+            struct acct_verdict verdict = acct_session_judge(s, sub->login, a->policy_new);
+            if (sub->state <= ACCT_LIVE &&
+                !acct_may_subscribe(verdict.perms, sub->pattern, acct_queue_name(sub->queue))) {
+                s->doom |= ACCT_DOOM_SILENT;
+            }
+        }
+    }
+}
+
 static void reload_shard(struct sim_world *w, uint32_t shard)
 {
     struct acct_world *a = acct_of(w);
@@ -252,6 +269,9 @@ static void reload_shard(struct sim_world *w, uint32_t shard)
     enum rb_err err = rb_core_apply(rb_shard_core(w->shards[shard]), rb_settings_hold(settings));
     if (err != RB_OK) {
         sim_fail(w, "shard %u does not take a policy: %d", shard, (int)err);
+    }
+    if (rb_shard_core(w->shards[shard])->mail_tight) { /* before, or by what was withdrawn */
+        doom_withdrawn(w);
     }
     sim_turn(w, shard); /* a task of a turn: what changed is told at its end */
     for (uint32_t i = 0; i < w->plan.shard_count; i++) {
