@@ -14,8 +14,6 @@
 #include "proto/http.h"
 #include "server/docs.h"
 
-#define NUMBER_TEXT_MAX 64
-
 enum kind { BOOL, INT, UINT, TEXT, SORT, STATE, SUBS };
 
 /* `query`, `json`: names; NULL: not known to that front end. */

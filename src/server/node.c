@@ -760,11 +760,6 @@ void rb_node_config_release(const struct rb_config *config)
     }
 }
 
-struct rb_log *rb_node_log(struct rb_node *node)
-{
-    return node->log;
-}
-
 bool rb_node_accepting(struct rb_node *node)
 {
     pthread_mutex_lock(&node->lock);
@@ -817,11 +812,6 @@ uint64_t rb_node_start_wall_ns(const struct rb_node *node)
 const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t shard)
 {
     return rb_shard_stats(node->shards[shard].shard);
-}
-
-const struct rb_budget *rb_node_shard_budget(const struct rb_node *node, uint32_t shard)
-{
-    return &node->shards[shard].budget;
 }
 
 const struct rb_addr *rb_node_addr(const struct rb_node *node)

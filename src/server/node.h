@@ -117,7 +117,6 @@ const struct rb_config *rb_node_config_hold(struct rb_node *node, uint64_t *ret_
 void rb_node_config_release(const struct rb_config *config); /* NULL is allowed */
 /** What the shards are told by it; give it back with rb_core_settings_release. Thread: any. */
 const struct rb_core_settings *rb_node_settings_hold(struct rb_node *node);
-struct rb_log *rb_node_log(struct rb_node *node);
 /** What the client listener is bound to. */
 const struct rb_addr *rb_node_addr(const struct rb_node *node);
 /** The server's id ("N" and 55 base32 characters). */
@@ -137,7 +136,6 @@ void rb_node_stats(const struct rb_node *node, struct rb_node_stats *ret_stats);
 
 /** Of one shard; counters that any thread may read as long as the node lives. */
 const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t shard);
-const struct rb_budget *rb_node_shard_budget(const struct rb_node *node, uint32_t shard);
 
 /** Ends every connection, waits for the shards, frees the node. Thread: any but a shard's or the host's ended(). */
 void rb_node_stop(struct rb_node *node);

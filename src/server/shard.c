@@ -658,8 +658,3 @@ uint32_t rb_shard_index(const struct rb_shard *shard)
 {
     return shard->index;
 }
-
-const struct rb_node_shared *rb_shard_shared(const struct rb_shard *shard)
-{
-    return shard->options.shared;
-}

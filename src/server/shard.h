@@ -104,4 +104,3 @@ struct rb_core *rb_shard_core(struct rb_shard *shard);
 const struct rb_closed *rb_shard_closed(const struct rb_shard *shard);
 struct rb_events *rb_shard_events(struct rb_shard *shard);
 uint32_t rb_shard_index(const struct rb_shard *shard);
-const struct rb_node_shared *rb_shard_shared(const struct rb_shard *shard);
