@@ -31,25 +31,6 @@ bool rb_password_equal(struct rb_slice a, struct rb_slice b)
     return difference == 0;
 }
 
-bool rb_auth_password_required(const struct rb_auth_password *auth)
-{
-    return auth->user.len > 0 || auth->token.len > 0;
-}
-
-bool rb_auth_password_check(const struct rb_auth_password *auth, struct rb_slice user,
-                            struct rb_slice pass, struct rb_slice token)
-{
-    if (auth->token.len > 0) {
-        return rb_password_equal(auth->token, token);
-    }
-    if (auth->user.len > 0) {
-        bool user_ok = rb_password_equal(auth->user, user);
-        bool pass_ok = rb_password_equal(auth->pass, pass);
-        return user_ok && pass_ok;
-    }
-    return true;
-}
-
 static bool is_digit(uint8_t c)
 {
     return c >= '0' && c <= '9';

@@ -136,6 +136,28 @@ static void nothing_required_accepts_anything(void **state)
     assert_false(rb_policy_nonce_required(f->policy));
 }
 
+static void login_by_token_or_user(void **state)
+{
+    struct fixture *f = *state;
+    const struct rb_policy_login none = { .no_auth_user = -1 },
+                                 token = { .token = RB_S("t"), .no_auth_user = -1 },
+                                 user = { .user = RB_S("u"),
+                                          .pass = RB_S("p"),
+                                          .no_auth_user = -1 };
+    f->policy->login = none;
+    assert_false(rb_policy_auth_required(f->policy, false));
+    ACCEPTS(f, .user = RB_S("x"));
+    f->policy->login = token;
+    assert_true(rb_policy_auth_required(f->policy, false));
+    ACCEPTS(f, .token = RB_S("t"));
+    REFUSES(f, .token = RB_S(""));
+    f->policy->login = user;
+    assert_true(rb_policy_auth_required(f->policy, false));
+    ACCEPTS(f, .user = RB_S("u"), .pass = RB_S("p"));
+    REFUSES(f, .user = RB_S("u"), .pass = RB_S("u"));
+    REFUSES(f, .user = RB_S("p"), .pass = RB_S("p"));
+}
+
 static void token_and_single_user(void **state)
 {
     struct fixture *f = *state;
@@ -746,6 +768,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(nothing_required_accepts_anything),
+        TEST(login_by_token_or_user),
         TEST(token_and_single_user),
         TEST(hashes_of_token_and_single_user),
         TEST(users_by_name),

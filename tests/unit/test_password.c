@@ -126,20 +126,6 @@ static void made_hashes_fit(void **state)
     assert_int_equal(rb_password_make_hash(RB_S("a"), 32, salt, hash), RB_ERR_INVALID);
 }
 
-static void login_by_token_or_user(void **state)
-{
-    const struct rb_auth_password none = { 0 }, token = { .token = RB_S("t") },
-                                  user = { .user = RB_S("u"), .pass = RB_S("p") };
-    assert_false(rb_auth_password_required(&none));
-    assert_true(rb_auth_password_required(&token) && rb_auth_password_required(&user));
-    assert_true(rb_auth_password_check(&none, RB_S("x"), RB_S(""), RB_S("")));
-    assert_true(rb_auth_password_check(&token, RB_S(""), RB_S(""), RB_S("t")));
-    assert_false(rb_auth_password_check(&token, RB_S(""), RB_S(""), RB_S("")));
-    assert_true(rb_auth_password_check(&user, RB_S("u"), RB_S("p"), RB_S("")));
-    assert_false(rb_auth_password_check(&user, RB_S("u"), RB_S("u"), RB_S("")));
-    assert_false(rb_auth_password_check(&user, RB_S("p"), RB_S("p"), RB_S("")));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,7 +136,6 @@ int main(void)
         cmocka_unit_test(a_nul_fits_nothing),
         cmocka_unit_test(broken_hashes_fit_nothing),
         cmocka_unit_test(made_hashes_fit),
-        cmocka_unit_test(login_by_token_or_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
