@@ -18,6 +18,7 @@
 #include "ringbus/bounds.h"
 #include "ringbus/check.h"
 #include "server/config_load.h"
+#include "server/gojson.h"
 
 /** The release of nats-server whose behaviour is followed. */
 #define COMPATIBLE_VERSION "2.15.1"
@@ -272,19 +273,6 @@ static const struct spelling *find_spelling(const char *name, size_t len)
     return NULL;
 }
 
-static bool parse_bool(const char *text, bool *ret_value)
-{
-    static const char *const yes[] = { "1", "t", "T", "TRUE", "true", "True" };
-    static const char *const no[] = { "0", "f", "F", "FALSE", "false", "False" };
-    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *ret_value = strcmp(text, yes[i]) == 0;
-            return true;
-        }
-    }
-    return false;
-}
-
 /** An integer of base 10, or as its prefix 0x, 0o, 0b or 0 says. NULL, or what is wrong with it. */
 static const char *parse_int(const char *text, int64_t *ret_value)
 {
@@ -314,7 +302,7 @@ static const char *parse_int(const char *text, int64_t *ret_value)
 static bool take_flag(struct args *args, const struct spelling *spelling, const char *value)
 {
     struct given given = { .present = true, .truth = true, .text = value };
-    if (spelling->kind == KIND_BOOL && value != NULL && !parse_bool(value, &given.truth)) {
+    if (spelling->kind == KIND_BOOL && value != NULL && !rb_go_bool(value, &given.truth)) {
         return bad_flag(args, "invalid boolean value \"%.128s\" for -%s: parse error", value,
                         spelling->name);
     }

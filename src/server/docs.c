@@ -10,6 +10,17 @@ void rb_doc_head(const struct rb_monitor_view *view, struct rb_json_out *json)
     rb_json_out_set_time(json, "now", view->now_wall_ns, false);
 }
 
+void rb_doc_by_kind(struct rb_json_out *json, const char *key, uint64_t clients)
+{
+    rb_json_out_key(json, key);
+    rb_json_out_object(json);
+    rb_json_out_set_uint(json, "clients", clients);
+    rb_json_out_set_uint(json, "routes", 0);
+    rb_json_out_set_uint(json, "gateways", 0);
+    rb_json_out_set_uint(json, "leafs", 0);
+    rb_json_out_object_end(json);
+}
+
 void rb_monitor_sum(const struct rb_monitor_view *view, struct rb_monitor_totals *ret_totals)
 {
     *ret_totals = (struct rb_monitor_totals){ 0 };

@@ -131,6 +131,8 @@ struct rb_slice rb_page_dashboard(void);
 
 /* Shared by the families. */
 void rb_doc_head(const struct rb_monitor_view *view, struct rb_json_out *json); /* server_id, now */
+/** A count by kind of connection under `key`: clients are all there are so far. */
+void rb_doc_by_kind(struct rb_json_out *json, const char *key, uint64_t clients);
 /** Sums an account's parts over the shards; `id` -1: all accounts together. False: no shard has it. */
 bool rb_doc_account_sum(const struct rb_snapshot *snapshot, int64_t id,
                         struct rb_account_snapshot *ret_sum);

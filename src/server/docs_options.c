@@ -13,6 +13,7 @@
 
 #include "proto/http.h"
 #include "server/docs.h"
+#include "server/gojson.h"
 
 enum kind { BOOL, INT, UINT, TEXT, SORT, STATE, SUBS };
 
@@ -143,20 +144,6 @@ void rb_doc_options_deinit(struct rb_doc_options *options)
 
 /* Values */
 
-/* Go's strconv.ParseBool. */
-static bool parse_bool(const char *text, bool *ret_value)
-{
-    static const char *const yes[] = { "1", "t", "T", "TRUE", "true", "True" };
-    static const char *const no[] = { "0", "f", "F", "FALSE", "false", "False" };
-    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *ret_value = strcmp(text, yes[i]) == 0;
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool all_digits(const char *text)
 {
     size_t len = strspn(text, "0123456789");
@@ -256,10 +243,10 @@ static bool take_query(const struct option *option, const char *text,
             options->subs_detail = true;
             return true;
         }
-        return parse_bool(text, &options->subs) ||
+        return rb_go_bool(text, &options->subs) ||
                refuse(error, "boolean", "ParseBool", option->query, text, "invalid syntax");
     case BOOL:
-        return parse_bool(text, (bool *)field) ||
+        return rb_go_bool(text, (bool *)field) ||
                refuse(error, "boolean", "ParseBool", option->query, text, "invalid syntax");
     case INT:
         why = parse_int(text, (int64_t *)(void *)field);
@@ -302,23 +289,6 @@ bool rb_doc_from_query(enum rb_doc_kind kind, struct rb_slice query, struct rb_d
 
 /* JSON */
 
-static const char *type_name(const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "object";
-    case JSON_ARRAY:
-        return "array";
-    case JSON_STRING:
-        return "string";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "bool";
-    default:
-        return "number";
-    }
-}
-
 static bool mismatch(struct rb_doc_error *error, const char *key, const json_t *value,
                      const char *wanted)
 {
@@ -329,7 +299,7 @@ static bool mismatch(struct rb_doc_error *error, const char *key, const json_t *
         (void)snprintf(number, sizeof(number), " %lld", (long long)json_integer_value(value));
     }
     return rb_doc_fail(error, 400, "json: cannot unmarshal %s%s into Go struct field %s of type %s",
-                       type_name(value), number, key, wanted);
+                       rb_gojson_type_name(value), number, key, wanted);
 }
 
 static bool take_text(const struct option *option, const json_t *value, char *field,
@@ -457,7 +427,7 @@ bool rb_doc_from_json(enum rb_doc_kind kind, struct rb_slice body, struct rb_doc
         ok = take_object(kind, json, options, error);
     } else if (!json_is_null(json)) {
         ok = rb_doc_fail(error, 400, "json: cannot unmarshal %s into Go value of type options",
-                         type_name(json));
+                         rb_gojson_type_name(json));
     }
     if (!ok) {
         rb_doc_options_deinit(options);

@@ -179,17 +179,6 @@ static void set_requests(const struct rb_monitor_view *view, struct rb_json_out 
     rb_json_out_object_end(json);
 }
 
-static void set_by_kind(struct rb_json_out *json, const char *key, uint64_t clients)
-{
-    rb_json_out_key(json, key);
-    rb_json_out_object(json);
-    rb_json_out_set_uint(json, "clients", clients);
-    rb_json_out_set_uint(json, "routes", 0);
-    rb_json_out_set_uint(json, "gateways", 0);
-    rb_json_out_set_uint(json, "leafs", 0);
-    rb_json_out_object_end(json);
-}
-
 static void set_config(const struct rb_monitor_view *view, struct rb_json_out *json)
 {
     const struct rb_config_lists *lists = view->config->lists;
@@ -215,8 +204,8 @@ static void set_last(const struct rb_monitor_view *view, struct rb_json_out *jso
 {
     struct rb_monitor_totals sum;
     rb_monitor_sum(view, &sum);
-    set_by_kind(json, "slow_consumer_stats", sum.slow_consumers);
-    set_by_kind(json, "stale_connection_stats", sum.stale_conns);
+    rb_doc_by_kind(json, "slow_consumer_stats", sum.slow_consumers);
+    rb_doc_by_kind(json, "stale_connection_stats", sum.stale_conns);
     rb_json_out_key(json, "disk_io_wait_stats");
     rb_json_out_object(json);
     rb_json_out_set_uint(json, "waiters", 0);

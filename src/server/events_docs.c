@@ -3,6 +3,7 @@
 
 #include "base/nuid.h"
 #include "core/perms.h"
+#include "server/docs.h"
 
 #define TYPE_CONNECT "io.nats.server.advisory.v1.client_connect"
 #define TYPE_DISCONNECT "io.nats.server.advisory.v1.client_disconnect"
@@ -249,19 +250,6 @@ static void add_up(const struct rb_event_origin *origin, const struct rb_core *c
     }
 }
 
-static void opt_by_kind(struct rb_json_out *json, const char *key, uint64_t clients)
-{
-    if (clients > 0) {
-        rb_json_out_key(json, key);
-        rb_json_out_object(json);
-        rb_json_out_set_uint(json, "clients", clients);
-        rb_json_out_set_uint(json, "routes", 0);
-        rb_json_out_set_uint(json, "gateways", 0);
-        rb_json_out_set_uint(json, "leafs", 0);
-        rb_json_out_object_end(json);
-    }
-}
-
 void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
                      struct rb_core *core, const struct rb_process_usage *usage)
 {
@@ -286,9 +274,13 @@ void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
     set_traffic(&json, "received", sum.in_msgs, sum.in_bytes, false);
     set_traffic(&json, "received_from_clients", sum.in_msgs, sum.in_bytes, false);
     rb_json_out_set_uint(&json, "slow_consumers", sum.slow);
-    opt_by_kind(&json, "slow_consumer_stats", sum.slow);
+    if (sum.slow > 0) {
+        rb_doc_by_kind(&json, "slow_consumer_stats", sum.slow);
+    }
     rb_json_out_opt_uint(&json, "stale_connections", sum.stale);
-    opt_by_kind(&json, "stale_connection_stats", sum.stale);
+    if (sum.stale > 0) {
+        rb_doc_by_kind(&json, "stale_connection_stats", sum.stale);
+    }
     rb_json_out_set_uint(&json, "active_servers", 1);
     rb_json_out_set_uint(&json, "gomaxprocs", origin->shared->shard_count);
     rb_json_out_object_end(&json);

@@ -14,30 +14,13 @@ struct decoder {
     char *error;
 };
 
-static const char *type_name(const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "object";
-    case JSON_ARRAY:
-        return "array";
-    case JSON_STRING:
-        return "string";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "bool";
-    default:
-        return "number";
-    }
-}
-
 static bool mismatch(const struct decoder *d, const json_t *value, const char *key,
                      const char *wanted)
 {
     (void)snprintf(d->error, RB_FILTER_ERROR_MAX,
                    "json: cannot unmarshal %s into Go struct field %s.EventFilterOptions.%s of "
                    "type %s",
-                   type_name(value), d->type, key, wanted);
+                   rb_gojson_type_name(value), d->type, key, wanted);
     return false;
 }
 
@@ -148,8 +131,8 @@ bool rb_filter_parse(struct rb_slice body, const char *type, struct rb_filter *f
         ok = take_object(&d, json, filter);
     } else if (!json_is_null(json)) {
         (void)snprintf(error, RB_FILTER_ERROR_MAX,
-                       "json: cannot unmarshal %s into Go value of type server.%s", type_name(json),
-                       type);
+                       "json: cannot unmarshal %s into Go value of type server.%s",
+                       rb_gojson_type_name(json), type);
         ok = false;
     }
     json_decref(json);

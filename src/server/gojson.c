@@ -4,8 +4,10 @@
  */
 #include "server/gojson.h"
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 struct scan {
     const uint8_t *at, *end;
@@ -286,4 +288,34 @@ bool rb_gojson_valid(struct rb_slice text, char error[RB_GOJSON_ERROR_MAX])
     }
     skip_blanks(&s);
     return s.at == s.end || fail(&s, "after top-level value");
+}
+
+const char *rb_gojson_type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "object";
+    case JSON_ARRAY:
+        return "array";
+    case JSON_STRING:
+        return "string";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "bool";
+    default:
+        return "number";
+    }
+}
+
+bool rb_go_bool(const char *text, bool *ret_value)
+{
+    static const char *const yes[] = { "1", "t", "T", "TRUE", "true", "True" };
+    static const char *const no[] = { "0", "f", "F", "FALSE", "false", "False" };
+    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *ret_value = strcmp(text, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
 }

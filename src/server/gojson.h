@@ -1,4 +1,4 @@
-/* gojson.h - is this text JSON? And if not, why, in the words of Go's encoding/json, which clients of nats-server know. */
+/* gojson.h - values as Go reads them, and what is wrong in the words of its encoding/json, which clients of nats-server know. */
 #pragma once
 
 #include <stdbool.h>
@@ -6,8 +6,14 @@
 
 #include "ringbus/slice.h"
 
+struct json_t; /* jansson.h */
+
 #define RB_GOJSON_DEPTH_MAX 10000 /* Go's own limit */
 #define RB_GOJSON_ERROR_MAX 128
 
 /** False: `error` says what is wrong. */
 bool rb_gojson_valid(struct rb_slice text, char error[RB_GOJSON_ERROR_MAX]);
+/** What encoding/json calls the kind of this value in its errors: "object", "number"... Static. */
+const char *rb_gojson_type_name(const struct json_t *value);
+/** Go's strconv.ParseBool; false: `text` is none. */
+bool rb_go_bool(const char *text, bool *ret_value);
