@@ -1,4 +1,4 @@
-/* slot.h - connection slots with generations, used by every driver. */
+/* slot.h - connection slots with generations, and the events about them: used by every driver. */
 #pragma once
 
 #include "ringbus/mem.h"
@@ -37,3 +37,14 @@ static inline struct rb_slot *rb_slots_find(struct rb_slots *slots, struct rb_co
 }
 /** The id is stale from now on. */
 void rb_slots_release(struct rb_slots *slots, struct rb_slot *slot);
+
+/** Of no connection yet, and without addresses: those who tell of them fill them in. */
+static inline void rb_event_begin(struct rb_event *event, enum rb_event_kind kind, enum rb_err err)
+{
+    event->kind = kind;
+    event->err = err;
+    event->conn = (struct rb_conn_id){ 0 };
+    event->user = NULL;
+    event->listener = 0;
+    event->bytes = (struct rb_slice){ 0 };
+}

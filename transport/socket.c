@@ -48,7 +48,8 @@ enum rb_err rb_socket_err(int error)
     }
 }
 
-socklen_t rb_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_target)
+/* The length of the address, 0 when its family is not one of the network's. */
+static socklen_t sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_target)
 {
     memset(ret_target, 0, sizeof(*ret_target));
     if (addr->family == 4) {
@@ -65,6 +66,22 @@ socklen_t rb_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_
         return sizeof(*ret_target);
     }
     return 0;
+}
+
+enum rb_err rb_socket_open(const struct rb_addr *addr, int type_flags,
+                           struct sockaddr_in6 *ret_target, socklen_t *ret_len, int *ret_fd)
+{
+    *ret_len = sockaddr_from(addr, ret_target);
+    if (*ret_len == 0) {
+        return RB_ERR_ADDRESS;
+    }
+    *ret_fd = socket(ret_target->sin6_family, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
+    if (*ret_fd < 0) {
+        return rb_socket_err(errno);
+    }
+    int on = 1;
+    setsockopt(*ret_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* invariant 2 */
+    return RB_OK;
 }
 
 void rb_sockaddr_to(const struct sockaddr_storage *from, struct rb_addr *ret_addr)
@@ -127,17 +144,14 @@ static enum rb_err open_inet(const struct rb_listen_options *options, int type_f
                              int *ret_fd, struct rb_addr *ret_bound)
 {
     struct sockaddr_in6 target;
-    socklen_t len = rb_sockaddr_from(&options->addr, &target);
-    if (len == 0) {
-        return RB_ERR_ADDRESS;
-    }
-    int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
-    if (fd < 0) {
-        return rb_socket_err(errno);
+    socklen_t len;
+    int fd;
+    enum rb_err err = rb_socket_open(&options->addr, type_flags, &target, &len, &fd);
+    if (err != RB_OK) {
+        return err;
     }
     int on = 1, off = 0;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* invariant 2 */
     if (options->addr.family == 6 && IN6_IS_ADDR_UNSPECIFIED(&target.sin6_addr)) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     }
@@ -145,7 +159,7 @@ static enum rb_err open_inet(const struct rb_listen_options *options, int type_f
     socklen_t bound_len = sizeof(bound);
     if (bind(fd, (struct sockaddr *)&target, len) != 0 || listen(fd, backlog) != 0 ||
         getsockname(fd, (struct sockaddr *)&bound, &bound_len) != 0) {
-        enum rb_err err = rb_socket_err(errno);
+        err = rb_socket_err(errno);
         close(fd);
         return err;
     }

@@ -9,8 +9,13 @@
 
 /** From a positive errno. */
 enum rb_err rb_socket_err(int error);
-/** The length of the address, 0 when its family is not one of the network's. */
-socklen_t rb_sockaddr_from(const struct rb_addr *addr, struct sockaddr_in6 *ret_target);
+/**
+ * A TCP socket of the address' family, with TCP_NODELAY, and the address for bind(2) or connect(2).
+ * `type_flags` are SOCK_NONBLOCK or 0. Errors: RB_ERR_ADDRESS, RB_ERR_LIMIT, RB_ERR_MEMORY, RB_ERR_IO.
+ */
+RB_MUST_CHECK enum rb_err rb_socket_open(const struct rb_addr *addr, int type_flags,
+                                         struct sockaddr_in6 *ret_target, socklen_t *ret_len,
+                                         int *ret_fd);
 /** Family 0 for anything but IPv4 and IPv6. */
 void rb_sockaddr_to(const struct sockaddr_storage *from, struct rb_addr *ret_addr);
 /** Both ends of a connected socket; false (errno) when the peer is gone already. */

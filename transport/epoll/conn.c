@@ -21,7 +21,6 @@
  *    hold the socket) finds nobody.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "ringbus/check.h"
@@ -380,16 +379,12 @@ enum rb_err rb_epoll_connect(struct rb_transport *base, const struct rb_addr *ad
 {
     struct epoll_transport *t = (struct epoll_transport *)base;
     struct sockaddr_in6 target;
-    socklen_t len = rb_sockaddr_from(addr, &target);
-    if (len == 0) {
-        return RB_ERR_ADDRESS;
+    socklen_t len;
+    int fd;
+    enum rb_err err = rb_socket_open(addr, SOCK_NONBLOCK, &target, &len, &fd);
+    if (err != RB_OK) {
+        return err;
     }
-    int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return rb_socket_err(errno);
-    }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     int error = connect(fd, (struct sockaddr *)&target, len) == 0 ? 0 : errno;
     struct epoll_conn *conn = rb_epoll_conn_open(t, fd, EPOLL_CONN_CONNECTING);
     if (conn == NULL) {

@@ -22,7 +22,6 @@
  *    room.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "ringbus/check.h"
@@ -336,16 +335,12 @@ enum rb_err rb_uring_connect(struct rb_transport *base, const struct rb_addr *ad
 {
     struct uring_transport *t = (struct uring_transport *)base;
     struct sockaddr_in6 target;
-    socklen_t len = rb_sockaddr_from(addr, &target);
-    if (len == 0) {
-        return RB_ERR_ADDRESS;
+    socklen_t len;
+    int fd;
+    enum rb_err err = rb_socket_open(addr, 0, &target, &len, &fd);
+    if (err != RB_OK) {
+        return err;
     }
-    int fd = socket(target.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return rb_socket_err(errno);
-    }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     struct uring_conn *conn = rb_uring_conn_open(t, fd, URING_CONN_CONNECTING);
     if (conn == NULL) {
         close(fd);
@@ -428,10 +423,7 @@ void rb_uring_on_linger(struct uring_transport *t)
     while (!rb_list_empty(&t->linger_old)) {
         begin_end(t, RB_CONTAINER(t->linger_old.next, struct uring_conn, linger_link));
     }
-    struct rb_list *link;
-    while ((link = rb_list_pop(&t->linger_new)) != NULL) {
-        rb_list_append(&t->linger_old, link);
-    }
+    rb_list_splice(&t->linger_old, &t->linger_new);
     if (!rb_list_empty(&t->linger_old)) {
         arm_linger_tick(t);
     }

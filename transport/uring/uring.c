@@ -103,12 +103,7 @@ struct rb_event *rb_uring_event(struct uring_transport *t, enum rb_event_kind ki
 {
     rb_assert(t->event_count < RB_EVENTS_MAX);
     struct rb_event *event = &t->events[t->event_count++];
-    event->kind = kind;
-    event->err = err;
-    event->conn = (struct rb_conn_id){ 0 };
-    event->user = NULL;
-    event->listener = 0;
-    event->bytes = (struct rb_slice){ 0 };
+    rb_event_begin(event, kind, err);
     return event;
 }
 
