@@ -251,6 +251,27 @@ static bool wait_change(struct rb_pipe *pipe, uint32_t seen, const struct timesp
     return !over;
 }
 
+/* How long a call may still wait. */
+struct patience {
+    int64_t timeout_ns; /* negative: without end */
+    struct timespec deadline;
+    bool timed, last;
+};
+
+/* After an attempt for which `seen` was too little; false when it was the last one. */
+static bool wait_again(struct rb_pipe *pipe, uint32_t seen, struct patience *patience)
+{
+    if (patience->last) {
+        return false;
+    }
+    if (patience->timeout_ns > 0 && !patience->timed) {
+        patience->deadline = deadline_of(patience->timeout_ns);
+        patience->timed = true;
+    }
+    patience->last = !wait_change(pipe, seen, patience->timed ? &patience->deadline : NULL);
+    return true;
+}
+
 /* Nothing to do at this moment: the descriptor is unreadable until there is. */
 static void clear_fd(struct rb_pipe *pipe)
 {
@@ -313,21 +334,13 @@ enum rb_err rb_pipe_write(struct rb_pipe *pipe, const void *bytes, size_t len, i
                           size_t *ret_len)
 {
     struct rb_slice left = rb_slice_of(bytes, len);
-    struct timespec deadline;
-    bool timed = false, last = timeout_ns == 0;
+    struct patience patience = { .timeout_ns = timeout_ns, .last = timeout_ns == 0 };
+    uint32_t seen;
     enum rb_err err;
-    for (;;) {
-        uint32_t seen = atomic_load(&pipe->changed);
+    do {
+        seen = atomic_load(&pipe->changed);
         err = try_write(pipe, &left);
-        if (err != RB_ERR_TIMEOUT || last) {
-            break;
-        }
-        if (timeout_ns > 0 && !timed) {
-            deadline = deadline_of(timeout_ns);
-            timed = true;
-        }
-        last = !wait_change(pipe, seen, timed ? &deadline : NULL);
-    }
+    } while (err == RB_ERR_TIMEOUT && wait_again(pipe, seen, &patience));
     atomic_store(&pipe->write_wanted, err == RB_ERR_TIMEOUT);
     if (err == RB_ERR_TIMEOUT) {
         clear_fd(pipe);
@@ -375,21 +388,13 @@ enum rb_err rb_pipe_read(struct rb_pipe *pipe, void *buf, size_t cap, int64_t ti
                          size_t *ret_len)
 {
     rb_assert(cap > 0);
-    struct timespec deadline;
-    bool timed = false, last = timeout_ns == 0;
+    struct patience patience = { .timeout_ns = timeout_ns, .last = timeout_ns == 0 };
+    uint32_t seen;
     enum rb_err err;
-    for (;;) {
-        uint32_t seen = atomic_load(&pipe->changed);
+    do {
+        seen = atomic_load(&pipe->changed);
         err = try_read(pipe, buf, cap, ret_len);
-        if (err != RB_ERR_TIMEOUT || last) {
-            break;
-        }
-        if (timeout_ns > 0 && !timed) {
-            deadline = deadline_of(timeout_ns);
-            timed = true;
-        }
-        last = !wait_change(pipe, seen, timed ? &deadline : NULL);
-    }
+    } while (err == RB_ERR_TIMEOUT && wait_again(pipe, seen, &patience));
     if (err == RB_ERR_TIMEOUT) {
         clear_fd(pipe);
     }

@@ -260,18 +260,24 @@ static bool accept_pipe(struct rb_pipes *pipes, struct rb_pipe *pipe)
     return true;
 }
 
+/* Ends its place in the queue; false: our side is done with it, and it was given back. */
+static bool unqueue(struct rb_pipe *pipe)
+{
+    if (pipe->shard_done) {
+        rb_pipe_unref(pipe);
+        return false;
+    }
+    atomic_exchange(&pipe->queued, false);
+    return true;
+}
+
 static void take_queued(struct rb_pipes *pipes)
 {
     struct rb_pipe *pipe = rb_pipes_take_queue(pipes);
     while (pipe != NULL) {
         struct rb_pipe *next = pipe->next_queued;
-        if (pipe->shard_done) {
-            rb_pipe_unref(pipe);
-        } else {
-            atomic_exchange(&pipe->queued, false);
-            if (pipe->conn != NULL || accept_pipe(pipes, pipe)) {
-                enlist(pipes, pipe->conn);
-            }
+        if (unqueue(pipe) && (pipe->conn != NULL || accept_pipe(pipes, pipe))) {
+            enlist(pipes, pipe->conn);
         }
         pipe = next;
     }
@@ -375,14 +381,9 @@ static void pipe_destroy(struct rb_transport *base)
     struct rb_pipe *pipe = rb_pipes_take_queue(pipes);
     while (pipe != NULL) {
         struct rb_pipe *next = pipe->next_queued;
-        if (pipe->shard_done) {
-            rb_pipe_unref(pipe);
-        } else {
-            atomic_exchange(&pipe->queued, false);
-            if (pipe->conn == NULL) {
-                break_pipe(pipe);
-                rb_pipe_forget(pipe);
-            }
+        if (unqueue(pipe) && pipe->conn == NULL) {
+            break_pipe(pipe);
+            rb_pipe_forget(pipe);
         }
         pipe = next;
     }
