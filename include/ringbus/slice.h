@@ -40,6 +40,12 @@ static inline bool rb_slice_starts(struct rb_slice s, struct rb_slice prefix)
 /** ASCII case-insensitive equality. */
 bool rb_slice_equal_fold(struct rb_slice a, struct rb_slice b);
 
+/**
+ * 1 to `digits_max` (at most 18) decimal digits and nothing else: no sign, no blanks. False, and
+ * *ret_value is left alone, for anything else.
+ */
+bool rb_slice_decimal(struct rb_slice s, size_t digits_max, uint64_t *ret_value);
+
 /** 64-bit hash (XXH3) of the bytes. */
 uint64_t rb_slice_hash(struct rb_slice s);
 

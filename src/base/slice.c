@@ -30,6 +30,23 @@ bool rb_slice_equal_fold(struct rb_slice a, struct rb_slice b)
     return true;
 }
 
+bool rb_slice_decimal(struct rb_slice s, size_t digits_max, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    if (s.len == 0 || s.len > digits_max) {
+        return false;
+    }
+    for (size_t i = 0; i < s.len; i++) {
+        uint32_t digit = (uint32_t)s.ptr[i] - '0';
+        if (digit > 9) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    *ret_value = value;
+    return true;
+}
+
 uint64_t rb_slice_hash(struct rb_slice s)
 {
     return XXH3_64bits(s.ptr, s.len);

@@ -13,6 +13,8 @@
  */
 #include "proto/http.h"
 
+#define LENGTH_DIGITS_MAX 18 /* of Content-Length: what a uint64_t surely holds */
+
 enum { TOKEN = 1, HOST = 2 };
 
 /* RFC 9110 5.6.2 (token); RFC 3986 3.2 (host and port). */
@@ -213,29 +215,12 @@ static bool value_valid(struct rb_slice value)
     return true;
 }
 
-/* Decimal digits only: no sign, no blanks, no list. */
-static bool parse_length(struct rb_slice value, uint64_t *ret_length)
-{
-    uint64_t length = 0;
-    if (value.len == 0 || value.len > 18) {
-        return false;
-    }
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.ptr[i] < '0' || value.ptr[i] > '9') {
-            return false;
-        }
-        length = length * 10 + (uint64_t)(value.ptr[i] - '0');
-    }
-    *ret_length = length;
-    return true;
-}
-
 /* Invariant 3. */
 static bool header_permitted(struct rb_http_request *request, const struct rb_http_header *header)
 {
     if (rb_slice_equal_fold(header->name, RB_S("Content-Length"))) {
         return rb_http_find(request, "Content-Length").ptr == NULL &&
-               parse_length(header->value, &request->content_length) &&
+               rb_slice_decimal(header->value, LENGTH_DIGITS_MAX, &request->content_length) &&
                request->content_length == 0;
     }
     if (rb_slice_equal_fold(header->name, RB_S("Transfer-Encoding"))) {

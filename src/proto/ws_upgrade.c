@@ -28,17 +28,11 @@ struct origin {
 
 static bool parse_port(struct rb_slice text, uint32_t *ret_port)
 {
-    uint32_t port = 0;
-    if (text.len == 0 || text.len > 5) {
+    uint64_t port = 0;
+    if (!rb_slice_decimal(text, 5, &port)) {
         return false;
     }
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9') {
-            return false;
-        }
-        port = port * 10 + (uint32_t)(text.ptr[i] - '0');
-    }
-    *ret_port = port;
+    *ret_port = (uint32_t)port;
     return port <= UINT16_MAX;
 }
 

@@ -234,17 +234,11 @@ bool rb_load_strings(struct rb_load *load, const struct rb_conf_entry *entry,
 bool rb_load_percent_text(struct rb_slice text, int64_t *ret_percent)
 {
     size_t len = text.len > 0 && text.ptr[text.len - 1] == '%' ? text.len - 1 : text.len;
-    int64_t value = 0;
-    if (len == 0 || len > 9) {
+    uint64_t value;
+    if (!rb_slice_decimal(rb_slice_of(text.ptr, len), 9, &value)) {
         return false;
     }
-    for (size_t i = 0; i < len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (text.ptr[i] - '0');
-    }
-    *ret_percent = value;
+    *ret_percent = (int64_t)value;
     return true;
 }
 

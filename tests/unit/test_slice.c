@@ -35,6 +35,37 @@ static void fold_knows_letters_only(void **state)
     assert_true(rb_slice_equal_fold(rb_slice_of(NULL, 0), RB_S("")));
 }
 
+static void decimals_are_digits_only(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t digits_max;
+        bool ok;
+        uint64_t value;
+    } cases[] = {
+        { "0", 1, true, 0 },
+        { "007", 3, true, 7 },
+        { "65535", 5, true, 65535 },
+        { "999999999999999999", 18, true, UINT64_C(999999999999999999) },
+        { "", 5, false, 0 },
+        { "123456", 5, false, 0 },
+        { "+1", 5, false, 0 },
+        { "-1", 5, false, 0 },
+        { " 1", 5, false, 0 },
+        { "1 ", 5, false, 0 },
+        { "1,1", 5, false, 0 },
+        { "1/", 5, false, 0 },
+        { "1:", 5, false, 0 },
+        { "0x1", 5, false, 0 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t value = 42;
+        bool ok = rb_slice_decimal(rb_slice_text(cases[i].text), cases[i].digits_max, &value);
+        assert_int_equal(ok, cases[i].ok);
+        assert_true(value == (ok ? cases[i].value : 42));
+    }
+}
+
 static void hash_is_xxh3(void **state)
 {
     uint8_t bytes[300];
@@ -208,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_compare),
         cmocka_unit_test(fold_knows_letters_only),
+        cmocka_unit_test(decimals_are_digits_only),
         cmocka_unit_test(hash_is_xxh3),
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(short_reads_stick),
