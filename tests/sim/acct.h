@@ -247,7 +247,7 @@ enum {
 struct acct_session {
     struct sim_world *w;
     uint32_t index;
-    struct rb_sim_peer *peer;
+    struct sim_wire wire;
     bool open, stalled, was_stalled, connect_sent, connect_confirmed;
     bool spoke, bound; /* said anything; an operation of it was answered */
     bool verbose, echo, headers, no_responders;
@@ -261,8 +261,6 @@ struct acct_session {
     char nonce[24];
     bool heard_info, heard_doom, must_die;
     uint32_t doom;
-    uint8_t *out, *in;
-    size_t out_len, out_cap, in_len, in_cap;
     struct acct_expect *expects;
     uint32_t expect_head, expect_count, expect_cap;
     uint32_t *pubs, pub_count, pub_cap;

@@ -288,7 +288,7 @@ static void check_session(struct sim_world *w, struct acct_session *s)
         sim_fail(w, "c%u: should have been ended", s->index);
     } else if (s->expect_head != s->expect_count) {
         sim_fail(w, "c%u: %u answers are missing", s->index, s->expect_count - s->expect_head);
-    } else if (s->in_len > 0) {
+    } else if (s->wire.in_len > 0) {
         sim_fail(w, "c%u: the rest of a line is missing", s->index);
     } else if (s->spoke && !verdict.accepted) {
         sim_fail(w, "c%u: is still here, though nobody may be", s->index);

@@ -10,23 +10,11 @@
 
 #include "acct.h"
 
-static const size_t line_max = 8192;
-
 /* ---- saying ---- */
-
-static void say(struct acct_session *s, const void *bytes, size_t len)
-{
-    if (s->out_len + len > s->out_cap) {
-        s->out_cap = 2 * (s->out_len + len);
-        s->out = realloc(s->out, s->out_cap);
-    }
-    memcpy(s->out + s->out_len, bytes, len);
-    s->out_len += len;
-}
 
 static void say_text(struct acct_session *s, const char *text)
 {
-    say(s, text, strlen(text));
+    sim_wire_say(&s->wire, text, strlen(text));
     sim_trace(s->w, "c%u says %.*s", s->index, (int)strcspn(text, "\r"), text);
 }
 
@@ -88,7 +76,7 @@ struct acct_session *acct_session_open(struct sim_world *w)
     s->index = a->session_count;
     a->sessions[a->session_count++] = s;
     s->login_first = a->policy_done;
-    if (rb_sim_peer_connect(w->net, 0, w->shared.port, &s->peer) != RB_OK) {
+    if (rb_sim_peer_connect(w->net, 0, w->shared.port, &s->wire.peer) != RB_OK) {
         sim_fail(w, "nobody listens");
         return s;
     }
@@ -103,11 +91,6 @@ struct acct_session *acct_session_open(struct sim_world *w)
     w->totals.sessions++;
     sim_trace(w, "c%u opens", s->index);
     return s;
-}
-
-static const char *json_bool(bool value)
-{
-    return value ? "true" : "false";
 }
 
 static void write_creds(struct acct_session *s, const struct acct_creds *creds, char *out,
@@ -191,8 +174,8 @@ void acct_session_connect(struct acct_session *s, const struct acct_creds *creds
     snprintf(text, sizeof(text),
              "CONNECT {\"verbose\":%s,\"pedantic\":false,\"echo\":%s,\"headers\":%s,"
              "\"no_responders\":%s,\"protocol\":%u%s}\r\n",
-             json_bool(s->verbose), json_bool(s->echo), json_bool(s->headers),
-             json_bool(s->no_responders), s->protocol, proof);
+             sim_json_bool(s->verbose), sim_json_bool(s->echo), sim_json_bool(s->headers),
+             sim_json_bool(s->no_responders), s->protocol, proof);
     say_text(s, text);
     expect(s, ACCT_OP_CONNECT, s->login);
     doom_refused(s);
@@ -351,8 +334,8 @@ uint32_t acct_session_pub(struct acct_session *s, const char *subject, const cha
                  reply[0] == '\0' ? "" : " ", total);
     }
     say_text(s, line);
-    say(s, w->scratch, total);
-    say(s, "\r\n", 2);
+    sim_wire_say(&s->wire, w->scratch, total);
+    sim_wire_say(&s->wire, "\r\n", 2);
     expect(s, ACCT_OP_PUB, index);
     for (uint32_t p = a->policy_done; p <= a->policy_new; p++) {
         struct acct_verdict verdict = acct_session_judge(s, s->login, p);
@@ -368,10 +351,7 @@ uint32_t acct_session_pub(struct acct_session *s, const char *subject, const cha
 
 void acct_session_flush(struct acct_session *s)
 {
-    if (s->open && s->out_len > 0) {
-        rb_sim_peer_send(s->peer, rb_slice_of(s->out, s->out_len));
-    }
-    s->out_len = 0;
+    sim_wire_flush(&s->wire, s->open);
 }
 
 /* ---- answers ---- */
@@ -778,20 +758,13 @@ static bool parse_message(const struct acct_session *s, struct rb_slice line,
     return heard->header_len <= heard->total_len;
 }
 
-static size_t hear_line(struct acct_session *s, struct rb_slice input)
+static size_t hear_line(void *session, struct rb_slice input)
 {
+    struct acct_session *s = session;
     struct sim_world *w = s->w;
-    const uint8_t *end = memchr(input.ptr, '\n', input.len);
-    if (end == NULL) {
-        if (input.len > line_max) {
-            sim_fail(w, "c%u: a line without end", s->index);
-        }
+    struct rb_slice line;
+    if (!sim_wire_line(w, s->index, input, &line)) {
         return 0;
-    }
-    struct rb_slice line = rb_slice_of(input.ptr, (size_t)(end + 1 - input.ptr));
-    if (line.len < 5 || line.ptr[line.len - 2] != '\r') {
-        sim_fail(w, "c%u: malformed line", s->index);
-        return line.len;
     }
     if (rb_slice_starts(line, RB_S("MSG ")) || rb_slice_starts(line, RB_S("HMSG "))) {
         struct acct_heard heard;
@@ -831,7 +804,7 @@ static void judge_end(struct acct_session *s)
     if (w->stopping || w->failed) {
         return;
     }
-    if (rb_sim_peer_broken(s->peer)) {
+    if (rb_sim_peer_broken(s->wire.peer)) {
         w->totals.faults++;
         return;
     }
@@ -853,27 +826,8 @@ bool acct_session_read(struct acct_session *s, size_t cap)
     if (!s->open || s->stalled) {
         return false;
     }
-    if (s->in_len + cap > s->in_cap) {
-        s->in_cap = 2 * (s->in_len + cap);
-        s->in = realloc(s->in, s->in_cap);
-    }
-    size_t len = rb_sim_peer_recv(s->peer, s->in + s->in_len, cap);
-    if (len > 0) {
-        struct rb_slice came = rb_slice_of(s->in + s->in_len, len);
-        w->digest = (w->digest ^ rb_slice_hash(came) ^ rb_sim_net_now(w->net)) * 0x100000001b3u;
-        s->in_len += len;
-        size_t at = 0;
-        while (at < s->in_len && !w->failed) {
-            size_t used = hear_line(s, rb_slice_of(s->in + at, s->in_len - at));
-            if (used == 0) {
-                break;
-            }
-            at += used;
-        }
-        memmove(s->in, s->in + at, s->in_len - at);
-        s->in_len -= at;
-    }
-    if (rb_sim_peer_ended(s->peer)) {
+    size_t len = sim_wire_read(w, &s->wire, cap, hear_line, s);
+    if (rb_sim_peer_ended(s->wire.peer)) {
         judge_end(s);
         acct_session_close(s, false);
         return true;
@@ -888,7 +842,7 @@ void acct_session_stall(struct acct_session *s, bool stalled)
     }
     s->stalled = stalled;
     s->was_stalled = true;
-    rb_sim_peer_stall(s->peer, stalled);
+    rb_sim_peer_stall(s->wire.peer, stalled);
 }
 
 void acct_session_close(struct acct_session *s, bool reset)
@@ -899,7 +853,7 @@ void acct_session_close(struct acct_session *s, bool reset)
     }
     sim_trace(s->w, "c%u closes%s", s->index, reset ? " by reset" : "");
     s->open = false;
-    rb_sim_peer_close(s->peer, reset);
+    rb_sim_peer_close(s->wire.peer, reset);
     for (uint32_t i = 0; i < s->sub_count; i++) {
         a->group_unstable |= s->subs[i].queue != ACCT_PLAIN;
     }

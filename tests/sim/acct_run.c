@@ -809,8 +809,7 @@ void acct_free(struct sim_world *w)
         free(s->pubs);
         free(s->expects);
         free(s->answers);
-        free(s->in);
-        free(s->out);
+        sim_wire_free(&s->wire);
         free(s);
     }
     for (uint32_t i = 0; i < ACCT_NKEYS; i++) {

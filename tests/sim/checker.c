@@ -81,11 +81,12 @@ void sim_check_end(struct sim_session *s)
     if (w->stopping || w->failed) {
         return;
     }
-    if (rb_sim_peer_broken(s->peer)) {
+    if (rb_sim_peer_broken(s->wire.peer)) {
         w->totals.faults++;
         sim_trace(w, "c%u: a fault broke it", s->index);
-    } else if (s->dying && (rb_sim_net_now(w->net) - s->dying_ns >= LAST_WORD_NS ||
-                            ((s->last_words == NULL || s->heard_last_words) && s->in_len == 0))) {
+    } else if (s->dying &&
+               (rb_sim_net_now(w->net) - s->dying_ns >= LAST_WORD_NS ||
+                ((s->last_words == NULL || s->heard_last_words) && s->wire.in_len == 0))) {
         w->totals.crimes++;
         sim_trace(w, "c%u: ended for what it did", s->index);
     } else if (s->heard_stale || (!over && s->stall_longest_ns >= config->ping_interval_ns)) {
@@ -99,7 +100,7 @@ void sim_check_end(struct sim_session *s)
         sim_trace(w, "c%u: ended as a slow consumer", s->index);
     } else if (!s->dying) {
         sim_fail(w, "c%u: ended by the server without a reason", s->index);
-    } else if (s->in_len > 0) {
+    } else if (s->wire.in_len > 0) {
         sim_fail(w, "c%u: ended within a message", s->index);
     } else {
         sim_fail(w, "c%u: ended without -ERR '%s'", s->index, s->last_words);
@@ -187,7 +188,7 @@ static void check_complete(struct sim_world *w)
         }
         if (s->expect_head != s->expect_count) {
             sim_fail(w, "c%u: %u answers are missing", s->index, s->expect_count - s->expect_head);
-        } else if (s->in_len > 0) {
+        } else if (s->wire.in_len > 0) {
             sim_fail(w, "c%u: the rest of a line or message is missing", s->index);
         }
         for (uint32_t j = 0; j < s->sub_count && !w->failed; j++) {

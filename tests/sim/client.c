@@ -14,23 +14,11 @@
 
 const char *const sim_queue_names[SIM_QUEUES] = { "q", "workers", "a.b" };
 
-static const size_t line_max = 8192;
-
 /* ---- saying ---- */
-
-static void say(struct sim_session *s, const void *bytes, size_t len)
-{
-    if (s->out_len + len > s->out_cap) {
-        s->out_cap = 2 * (s->out_len + len);
-        s->out = realloc(s->out, s->out_cap);
-    }
-    memcpy(s->out + s->out_len, bytes, len);
-    s->out_len += len;
-}
 
 static void say_text(struct sim_session *s, const char *text)
 {
-    say(s, text, strlen(text));
+    sim_wire_say(&s->wire, text, strlen(text));
     sim_trace(s->world, "c%u says %.*s", s->index, (int)strcspn(text, "\r"), text);
 }
 
@@ -57,7 +45,7 @@ struct sim_session *sim_session_open(struct sim_world *w)
     s->world = w;
     s->index = w->session_count;
     w->sessions[w->session_count++] = s;
-    if (rb_sim_peer_connect(w->net, 0, w->shared.port, &s->peer) != RB_OK) {
+    if (rb_sim_peer_connect(w->net, 0, w->shared.port, &s->wire.peer) != RB_OK) {
         sim_fail(w, "nobody listens on port %u", w->shared.port);
         return s;
     }
@@ -67,11 +55,6 @@ struct sim_session *sim_session_open(struct sim_world *w)
     w->totals.sessions++;
     sim_trace(w, "c%u opens", s->index);
     return s;
-}
-
-static const char *json_bool(bool value)
-{
-    return value ? "true" : "false";
 }
 
 void sim_session_connect(struct sim_session *s)
@@ -102,8 +85,8 @@ void sim_session_connect(struct sim_session *s)
     snprintf(text, sizeof(text),
              "CONNECT {\"verbose\":%s,\"pedantic\":%s,\"echo\":%s,\"headers\":%s,"
              "\"no_responders\":%s,\"protocol\":%u,\"name\":\"c%u\",\"lang\":\"sim\"}\r\n",
-             json_bool(s->verbose), json_bool(s->pedantic), json_bool(s->echo),
-             json_bool(s->headers), json_bool(s->no_responders), s->protocol, s->index);
+             sim_json_bool(s->verbose), sim_json_bool(s->pedantic), sim_json_bool(s->echo),
+             sim_json_bool(s->headers), sim_json_bool(s->no_responders), s->protocol, s->index);
     s->headers = s->headers && !w->plan.config.no_header_support;
     say_text(s, text);
     operate(s);
@@ -288,8 +271,8 @@ struct sim_publication *sim_session_pub(struct sim_session *s, uint32_t subject,
                  body_len);
     }
     say_text(s, line);
-    say(s, w->scratch, fill_payload(pub, w->scratch));
-    say(s, "\r\n", 2);
+    sim_wire_say(&s->wire, w->scratch, fill_payload(pub, w->scratch));
+    sim_wire_say(&s->wire, "\r\n", 2);
     if (s->pedantic && w->subjects.odd[subject]) {
         expect(s, SIM_BAD_PUBLISH);
     }
@@ -300,10 +283,7 @@ struct sim_publication *sim_session_pub(struct sim_session *s, uint32_t subject,
 
 void sim_session_flush(struct sim_session *s)
 {
-    if (s->open && s->out_len > 0) {
-        rb_sim_peer_send(s->peer, rb_slice_of(s->out, s->out_len));
-    }
-    s->out_len = 0;
+    sim_wire_flush(&s->wire, s->open);
 }
 
 /* ---- hearing ---- */
@@ -635,20 +615,13 @@ static void hear_message(struct sim_session *s, const struct heard *heard)
 /* ---- the stream ---- */
 
 /** Handles the first line of `input`; returns its length with payload, 0 when it is not whole. */
-static size_t hear_line(struct sim_session *s, struct rb_slice input)
+static size_t hear_line(void *session, struct rb_slice input)
 {
+    struct sim_session *s = session;
     struct sim_world *w = s->world;
-    const uint8_t *end = memchr(input.ptr, '\n', input.len);
-    if (end == NULL) {
-        if (input.len > line_max) {
-            sim_fail(w, "c%u: a line without end", s->index);
-        }
+    struct rb_slice line;
+    if (!sim_wire_line(w, s->index, input, &line)) {
         return 0;
-    }
-    struct rb_slice line = rb_slice_of(input.ptr, (size_t)(end + 1 - input.ptr));
-    if (line.len < 5 || line.ptr[line.len - 2] != '\r') {
-        sim_fail(w, "c%u: malformed line %.*s", s->index, RB_S_ARG(line));
-        return line.len;
     }
     bool message = rb_slice_starts(line, RB_S("MSG ")) || rb_slice_starts(line, RB_S("HMSG "));
     bool info = rb_slice_starts(line, RB_S("INFO "));
@@ -693,37 +666,14 @@ static size_t hear_line(struct sim_session *s, struct rb_slice input)
     return line.len;
 }
 
-static void digest_bytes(struct sim_world *w, struct rb_slice bytes)
-{
-    w->digest = (w->digest ^ rb_slice_hash(bytes) ^ rb_sim_net_now(w->net)) * 0x100000001b3u;
-}
-
 bool sim_session_read(struct sim_session *s, size_t cap)
 {
     struct sim_world *w = s->world;
     if (!s->open || s->stalled) {
         return false;
     }
-    if (s->in_len + cap > s->in_cap) {
-        s->in_cap = 2 * (s->in_len + cap);
-        s->in = realloc(s->in, s->in_cap);
-    }
-    size_t len = rb_sim_peer_recv(s->peer, s->in + s->in_len, cap);
-    if (len > 0) {
-        digest_bytes(w, rb_slice_of(s->in + s->in_len, len));
-        s->in_len += len;
-        size_t at = 0;
-        while (at < s->in_len && !w->failed) {
-            size_t used = hear_line(s, rb_slice_of(s->in + at, s->in_len - at));
-            if (used == 0) {
-                break;
-            }
-            at += used;
-        }
-        memmove(s->in, s->in + at, s->in_len - at);
-        s->in_len -= at;
-    }
-    if (rb_sim_peer_ended(s->peer)) {
+    size_t len = sim_wire_read(w, &s->wire, cap, hear_line, s);
+    if (rb_sim_peer_ended(s->wire.peer)) {
         sim_check_end(s);
         sim_session_close(s, false);
         return true;
@@ -742,7 +692,7 @@ void sim_session_stall(struct sim_session *s, bool stalled)
     }
     s->stalled = stalled;
     s->stalled_ns = now_ns;
-    rb_sim_peer_stall(s->peer, stalled);
+    rb_sim_peer_stall(s->wire.peer, stalled);
     sim_trace(s->world, "c%u %s", s->index, stalled ? "stalls" : "reads again");
 }
 
@@ -753,7 +703,7 @@ void sim_session_close(struct sim_session *s, bool reset)
     }
     sim_trace(s->world, "c%u closes%s", s->index, reset ? " by reset" : "");
     s->open = false;
-    rb_sim_peer_close(s->peer, reset);
+    rb_sim_peer_close(s->wire.peer, reset);
     for (uint32_t i = 0; i < s->sub_count; i++) {
         if (s->subs[i].queue != SIM_PLAIN) {
             s->world->group_unstable[s->subs[i].queue] = true;
@@ -817,8 +767,7 @@ void sim_sessions_free(struct sim_world *w)
         free(s->subs);
         free(s->pubs);
         free(s->expects);
-        free(s->in);
-        free(s->out);
+        sim_wire_free(&s->wire);
         free(s);
     }
     free(w->sessions);

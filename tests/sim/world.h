@@ -17,6 +17,7 @@
 #include "server/mailbox.h"
 #include "server/shard.h"
 #include "transport/sim/sim.h"
+#include "wire.h"
 
 #define SIM_QUEUES 3
 #define SIM_TEXT_MAX 200
@@ -79,7 +80,7 @@ struct sim_expect {
 struct sim_session {
     struct sim_world *world;
     uint32_t index;
-    struct rb_sim_peer *peer;
+    struct sim_wire wire;
     bool open, stalled;
     bool connect_sent, verbose, pedantic, echo, headers, no_responders, reconnected;
     uint32_t protocol;
@@ -89,8 +90,6 @@ struct sim_session {
     uint64_t dying_ns;
     const char *last_words; /* the -ERR it should hear; NULL: silence */
     bool heard_last_words, heard_stale, heard_info, info_due, ponged;
-    uint8_t *out, *in;
-    size_t out_len, out_cap, in_len, in_cap;
     struct sim_expect *expects;
     uint32_t expect_head, expect_count, expect_cap;
     uint32_t op_count, epoch_op;
