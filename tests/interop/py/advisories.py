@@ -9,7 +9,6 @@ What raw exchanges can show is in exchanges/10-advisories.txt. The last line pri
 "advisories: N passed, N failed, N skipped".
 """
 
-import argparse
 import base64
 import http.client
 import json
@@ -28,7 +27,8 @@ import zlib
 
 import server as servers
 import wire
-from process import Client, Failed, Skipped, expect, round_trip
+from checks import Skipped, expect, run_checks
+from process import Client
 from server import Server, ServerError
 
 MIB = 1024 * 1024
@@ -728,29 +728,9 @@ CHECKS = [websocket_frame_lengths, websocket_compression_bomb, websocket_endless
           certificate_user_needs_one, sessions_do_not_cross]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="PATH", required=True)
-    parser.add_argument("--only", metavar="TEXT", help="checks whose name contains TEXT")
-    options = parser.parse_args()
-    servers.stop_servers_at_exit()
-    passed = failed = skipped = 0
-    for check in CHECKS:
-        if options.only and options.only not in check.__name__:
-            continue
-        try:
-            check(options.server)
-            passed += 1
-        except Skipped as reason:
-            skipped += 1
-            print("SKIP advisories/%s: %s" % (check.__name__, reason))
-        except (Failed, ServerError, OSError, ValueError) as error:
-            failed += 1
-            print("FAIL advisories/%s: %s: %s" % (check.__name__, type(error).__name__, error))
-    print("advisories: %d passed, %d failed, %d skipped" % (passed, failed, skipped))
-    return 1 if failed else 0
+def cases(binary):
+    return [(check.__name__, lambda check=check: check(binary)) for check in CHECKS]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks("advisories", __doc__, cases))

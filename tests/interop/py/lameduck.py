@@ -7,7 +7,6 @@ Each check runs against the server named and, where it is installed, against the
 last line printed is "lameduck: N passed, N failed, N skipped".
 """
 
-import argparse
 import json
 import re
 import signal
@@ -17,7 +16,8 @@ import sys
 import time
 
 import server as servers
-from process import Client, Failed, Skipped, expect
+from checks import Failed, expect, no_oracle, run_checks
+from process import Client
 from server import Server, connect
 
 # 30 s is the least that nats-server takes; clients are at most a second apart.
@@ -159,39 +159,15 @@ CHECKS = (
 )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="PATH", required=True)
-    parser.add_argument("--only", metavar="TEXT", default="")
-    options = parser.parse_args()
-    servers.stop_servers_at_exit()
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    binaries = [options.server]
+def cases(binary):
     oracle = servers.find_oracle()
     if oracle is None:
-        print("SKIP lameduck comparison: nats-server is not installed")
-        counts["skipped"] += 1
-    else:
-        binaries.append(oracle)
+        yield "comparison", no_oracle
     for name, check in CHECKS:
-        for binary in binaries if options.only in name else ():
-            what = "%s (%s)" % (name, "ringbus" if binary == options.server else "nats-server")
-            try:
-                check(binary)
-                print("ok   lameduck %s" % what)
-                counts["passed"] += 1
-            except Skipped as reason:
-                print("SKIP lameduck %s: %s" % (what, reason))
-                counts["skipped"] += 1
-            except (Failed, servers.ServerError, OSError, ValueError, KeyError, IndexError,
-                    subprocess.SubprocessError) as error:
-                print("FAIL lameduck %s: %s" % (what, error or type(error).__name__))
-                counts["failed"] += 1
-            sys.stdout.flush()
-    print("lameduck: %(passed)d passed, %(failed)d failed, %(skipped)d skipped" % counts)
-    return 1 if counts["failed"] else 0
+        yield name + " (ringbus)", lambda check=check: check(binary)
+        if oracle is not None:
+            yield name + " (nats-server)", lambda check=check: check(oracle)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks("lameduck", __doc__, cases))

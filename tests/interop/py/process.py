@@ -8,7 +8,6 @@ does (an option it refuses) are skipped for other servers. The last line printed
 "process: N passed, N failed, N skipped".
 """
 
-import argparse
 import json
 import os
 import re
@@ -23,23 +22,11 @@ import threading
 import time
 
 import server as servers
+from checks import Skipped, expect, run_checks
 from server import Server, connect
 
 LOG_LINE = r"\[\d+\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} \[%s\] "
 MIB = 1024 * 1024
-
-
-class Failed(Exception):
-    """What a check found wrong."""
-
-
-class Skipped(Exception):
-    """Why a check does not apply."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
 
 
 def command(binary, *args):
@@ -662,39 +649,17 @@ CHECKS = (
 )
 
 
-def run(name, check, binary):
-    """One check: "passed", "failed" or "skipped"."""
-    try:
-        check(binary)
-    except Skipped as reason:
-        print("SKIP process %s: %s" % (name, reason))
-        return "skipped"
-    except (Failed, servers.ServerError, OSError, ValueError, KeyError, IndexError,
-            subprocess.SubprocessError) as error:
-        print("FAIL process %s: %s" % (name, error or type(error).__name__))
-        return "failed"
-    print("ok   process %s" % name)
-    return "passed"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="PATH", required=True)
-    parser.add_argument("--only", metavar="TEXT", default="")
-    options = parser.parse_args()
-    servers.stop_servers_at_exit()
+def raise_limits():
+    """Descriptors for the checks with many connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, check in CHECKS:
-        if options.only in name:
-            counts[run(name, check, options.server)] += 1
-            sys.stdout.flush()
-    print("process: %(passed)d passed, %(failed)d failed, %(skipped)d skipped" % counts)
-    return 1 if counts["failed"] else 0
+
+
+def cases(binary):
+    raise_limits()
+    return [(name, lambda check=check: check(binary)) for name, check in CHECKS]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks("process", __doc__, cases))

@@ -8,7 +8,6 @@ the same is done to it, and what the client saw must be the same, but for the di
 printed is "reload: N passed, N failed, N skipped".
 """
 
-import argparse
 import json
 import os
 import re
@@ -25,7 +24,8 @@ import urllib.request
 
 import process
 import server as servers
-from process import Client, Failed, Skipped, expect
+from checks import Failed, Skipped, expect, no_oracle, run_checks
+from process import Client
 from server import Server
 
 LISTEN = 'listen: "127.0.0.1:-1"\n'
@@ -416,36 +416,13 @@ CHECKS = tuple((case[0], lambda binary, oracle, case=case: check_case(binary, or
 )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="PATH", required=True)
-    parser.add_argument("--only", metavar="TEXT", default="")
-    options = parser.parse_args()
-    servers.stop_servers_at_exit()
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
+def cases(binary):
     oracle = servers.find_oracle()
     if oracle is None:
-        print("SKIP reload comparison: nats-server is not installed")
-        counts["skipped"] += 1
+        yield "comparison", no_oracle
     for name, check in CHECKS:
-        if options.only not in name:
-            continue
-        try:
-            check(options.server, oracle)
-            print("ok   reload %s" % name)
-            counts["passed"] += 1
-        except Skipped as reason:
-            print("SKIP reload %s: %s" % (name, reason))
-            counts["skipped"] += 1
-        except (Failed, servers.ServerError, OSError, ValueError, KeyError, IndexError,
-                subprocess.SubprocessError) as error:
-            print("FAIL reload %s: %s" % (name, error or type(error).__name__))
-            counts["failed"] += 1
-        sys.stdout.flush()
-    print("reload: %(passed)d passed, %(failed)d failed, %(skipped)d skipped" % counts)
-    return 1 if counts["failed"] else 0
+        yield name, lambda check=check: check(binary, oracle)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks("reload", __doc__, cases))

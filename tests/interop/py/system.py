@@ -8,7 +8,6 @@ values, and the texts that do not vary by nature. Without nats-server the compar
 `nats` tool its commands. The last line printed is "system: N passed, N failed, N skipped".
 """
 
-import argparse
 import contextlib
 import gzip
 import json
@@ -21,7 +20,7 @@ import sys
 import time
 
 import server as servers
-from process import Failed, Skipped, expect
+from checks import Skipped, expect, run_checks
 from server import Server, ServerError
 
 CONFIG = """
@@ -439,35 +438,9 @@ CHECKS = [("compare " + name, lambda binary, steps=steps: scenario(steps, binary
           for name, steps in SCENARIOS] + [("nats tool", cli), ("nats events", cli_events)]
 
 
-def run(name, check, binary):
-    try:
-        check(binary)
-    except Skipped as reason:
-        print("SKIP system %s: %s" % (name, reason))
-        return "skipped"
-    except (Failed, ServerError, OSError, ValueError, KeyError, IndexError, TypeError,
-            subprocess.SubprocessError) as error:
-        print("FAIL system %s: %s" % (name, error or type(error).__name__))
-        return "failed"
-    print("ok   system %s" % name)
-    return "passed"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="PATH", required=True)
-    parser.add_argument("--only", metavar="TEXT", default="")
-    given = parser.parse_args()
-    servers.stop_servers_at_exit()
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, check in CHECKS:
-        if given.only in name:
-            counts[run(name, check, given.server)] += 1
-            sys.stdout.flush()
-    print("system: %(passed)d passed, %(failed)d failed, %(skipped)d skipped" % counts)
-    return 1 if counts["failed"] else 0
+def cases(binary):
+    return [(name, lambda check=check: check(binary)) for name, check in CHECKS]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_checks("system", __doc__, cases))
