@@ -18,6 +18,8 @@ enum rb_err {
     RB_ERR_TIMEOUT,     /* the time allowed has passed */
     RB_ERR_LIMIT,       /* a limit of the operating system (descriptors, locked memory) */
     RB_ERR_IO,          /* any other failure of a system call */
+    RB_ERR_SPACE,       /* the disk, or the room configured on it, is used up */
+    RB_ERR_MISSING,     /* the named thing does not exist */
     RB_ERR_COUNT
 };
 

@@ -59,6 +59,10 @@ const char *rb_err_text(enum rb_err err)
         return "system limit reached";
     case RB_ERR_IO:
         return "input/output error";
+    case RB_ERR_SPACE:
+        return "no space left on the disk";
+    case RB_ERR_MISSING:
+        return "does not exist";
     case RB_ERR_COUNT:
         break;
     }
