@@ -6,7 +6,8 @@
  * 1. `next` is ready when it has its whole size and its name is durable, so that a rotation writes nothing but batches.
  * 2. A file is reused when nothing in it lives, nobody reads it, and a durable batch has said so (durable_oldest). Files
  *    leave in their order, so a record that ends another one outlives it.
- * 3. A damaged file is never written to again: its name gets ".damaged" when that is found, ".aside" when nothing lives in it.
+ * 3. A damaged file is never written to again: its name gets ".damaged" when that is found, ".aside" when nothing lives in it
+ *    and the owner of the log has said that he knows (handled): until then each opening names the damage again.
  * 4. Beside `next` one spare is kept: entries may not make the log go on to another file without it, so that what gives
  *    space back can be written when the disk is full, also after a restart (which begins a file).
  * 5. One operation about files is in flight at a time (files_op). A failure stops the log, but for a full disk, which is asked
@@ -65,8 +66,8 @@ struct wal_file *wal_current(struct wal *w)
 
 static bool lives(const struct wal_file *file)
 {
-    return file->entry_count > 0 || !rb_list_empty(&file->states) ||
-           !rb_list_empty(&file->prefixes);
+    return (file->damaged && !file->handled) || file->entry_count > 0 ||
+           !rb_list_empty(&file->states) || !rb_list_empty(&file->prefixes);
 }
 
 uint64_t wal_oldest_serial(const struct wal *w)
@@ -75,7 +76,17 @@ uint64_t wal_oldest_serial(const struct wal *w)
     while (at + 1 < w->order_count && !lives(&w->files[w->order[at]])) {
         at++;
     }
-    return w->files[w->order[at]].serial;
+    uint64_t serial = w->files[w->order[at]].serial;
+    return serial < w->oldest_limit ? serial : w->oldest_limit;
+}
+
+void wal_damage_handled(struct wal *w)
+{
+    for (uint32_t i = 0; i < w->order_count; i++) {
+        struct wal_file *file = &w->files[w->order[i]];
+        file->handled = file->damaged;
+    }
+    w->oldest_limit = UINT64_MAX;
 }
 
 void wal_rotate(struct wal *w)
@@ -190,8 +201,10 @@ static void make_files(struct wal *w)
     }
     uint16_t slot = wal_slot_take(w);
     uint32_t count = w->order_count + (w->next != SLOT_NONE);
-    w->limited = count + 1 > w->options.files_max || slot == SLOT_NONE;
-    if (w->limited || (w->full && wal_now(w) < w->retry_due_ns)) {
+    w->limited = count + 1 > w->options.files_max;
+    /* What gives room back must always find some: entries do not get into a file beyond the limit (invariant 4). */
+    uint32_t most = w->options.files_max + (w->next == SLOT_NONE ? FILES_BEYOND : 0);
+    if (count + 1 > most || slot == SLOT_NONE || (w->full && wal_now(w) < w->retry_due_ns)) {
         return;
     }
     w->retry_due_ns = wal_now(w) + w->options.retry_ns;

@@ -421,6 +421,7 @@ static void apply_state(struct wal *w, const struct rb_log_record *record, wal_p
     w->stats.state_bytes -= wal_record_bytes(wal_place_body(state->place));
     w->stats.state_bytes += wal_record_bytes(wal_place_body(place));
     state->place = place;
+    state->carried_from = 0;
     rb_list_remove(&state->in_file);
     rb_list_append(&w->files[wal_place_slot(place)].states, &state->in_file);
 }
@@ -430,8 +431,10 @@ static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_log
 {
     if (record->index > g->base) {
         drop_prefix(w, g, record->index, record->term);
+    } else if (record->index == g->base) {
+        g->base_term = record->term; /* it was guessed while recovering */
     }
-    g->guessed = false;
+    g->guessed = g->guessed && record->index < g->base;
     g->prefix = place;
     rb_list_remove(&g->in_file);
     rb_list_append(&w->files[wal_place_slot(place)].prefixes, &g->in_file);

@@ -32,7 +32,8 @@ static enum rb_err find_place(struct wal *w, const struct rb_log_read *read, wal
         if (state == NULL) {
             return RB_ERR_MISSING;
         }
-        *ret_place = state->place;
+        bool moving = state->carried_from != 0 && !released(w, state->place);
+        *ret_place = moving ? state->carried_from : state->place;
     }
     return *ret_place == 0 ? RB_ERR_CORRUPT : RB_OK;
 }
@@ -128,8 +129,11 @@ static void name_damage(struct wal *w, const struct rb_log_read *read)
     file->damaged = true;
     if (read->kind == RB_LOG_ENTRY) {
         wal_index_lose_entry(w, wal_group_find(w, read->group), read->index);
-    } else {
-        wal_index_lose_state(w, wal_state_find(w, read->group, read->type, read->index));
+        return;
+    }
+    struct wal_state *state = wal_state_find(w, read->group, read->type, read->index);
+    if (state->place == read->place) {
+        wal_index_lose_state(w, state);
     }
 }
 
@@ -151,16 +155,27 @@ static void take_more(struct wal *w, struct rb_log_read *read)
     }
 }
 
-static enum rb_err judge(struct wal *w, struct rb_log_read *read)
+/* Whether what was read is what the index says now (invariant 3). */
+static bool still_current(struct wal *w, const struct rb_log_read *read)
 {
     wal_place now = 0;
+    if (find_place(w, read, &now) != RB_OK) {
+        return false;
+    }
+    return now == read->place ||
+           (read->kind == RB_LOG_STATE &&
+            wal_state_find(w, read->group, read->type, read->index)->carried_from == read->place);
+}
+
+static enum rb_err judge(struct wal *w, struct rb_log_read *read)
+{
     if (read->op.err != RB_OK) {
         return RB_ERR_IO;
     }
-    if (find_place(w, read, &now) != RB_OK || now != read->place) {
-        return RB_ERR_STALE; /* invariant 3 */
+    if (!still_current(w, read)) {
+        return RB_ERR_STALE;
     }
-    if (decode_at(w, read, now, read->index, &read->records[0]) != RB_OK) {
+    if (decode_at(w, read, read->place, read->index, &read->records[0]) != RB_OK) {
         name_damage(w, read);
         return RB_ERR_CORRUPT;
     }
@@ -221,6 +236,7 @@ static void carry_loaded_state(struct wal *w)
             return; /* no room now: again with the next poll */
         }
         w->stats.carried++;
+        state->carried_from = read->place;
     }
     w->carry_loaded = false;
 }

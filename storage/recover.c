@@ -413,13 +413,16 @@ static enum rb_err take_slots(struct wal *w)
 /* ---- records ---- */
 
 /* Makes room in front of an entry whose predecessors are not there. */
-static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record, bool added)
+static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
 {
     struct wal_group *g = wal_group_find(w, record->group);
-    if (added && record->index > 1) {
+    bool first = !g->entry_seen;
+    g->entry_seen = true;
+    if (first && record->index > g->last + 1) {
         g->guessed =
             true; /* the older ones are in files that were reused; a prefix record will say so */
         g->base = g->last = record->index - 1;
+        g->base_term = 0;
         return RB_OK;
     }
     if (record->index == g->last + 1) {
@@ -446,7 +449,13 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
     const struct rb_log_record *record = &found->record;
     struct wal_group *g = wal_group_find(w, record->group);
     bool added = g == NULL;
-    if (record->kind == RB_LOG_ENTRY && !added && record->index <= g->base) {
+    if (!added && g->guessed && record->index <= g->base &&
+        (record->kind == RB_LOG_ENTRY || record->kind == RB_LOG_TRUNCATE)) {
+        wal_index_truncate(w, g,
+                           g->base + 1); /* its older entries are not there: the guess moves down */
+        g->base = g->last = record->index - 1;
+        g->guessed = g->base > 0;
+    } else if (record->kind == RB_LOG_ENTRY && !added && record->index <= g->base) {
         g->damaged = true;
         return RB_OK;
     }
@@ -461,7 +470,7 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
         g->chain = found->chain + 1;
     }
     if (record->kind == RB_LOG_ENTRY) {
-        err = fit_entry(w, record, added);
+        err = fit_entry(w, record);
         err = err == RB_OK ? wal_index_reserve(w, record) : err;
         if (err != RB_OK) {
             return err;
@@ -733,6 +742,9 @@ static void report_missing(struct wal *w)
     struct wal_recover *r = w->recover;
     for (uint32_t i = 0; i < r->missing_count; i++) {
         struct found gone = { .serial = r->missing[i], .slot = SLOT_NONE };
+        if (gone.serial < w->oldest_limit) {
+            w->oldest_limit = gone.serial;
+        }
         name_damage(w, &gone, 0, 0, 0, 0);
     }
 }

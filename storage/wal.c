@@ -235,8 +235,9 @@ static enum rb_err refuse(struct wal *w)
 /* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
 static enum rb_err make_room(struct wal *w, uint64_t bytes, bool entry)
 {
-    if (entry &&
-        room_known(w) < bytes + WAL_HEADER_BYTES + RB_DISK_ALIGN + w->options.reserve_bytes) {
+    uint64_t keep =
+        RB_DISK_ALIGN + (entry ? w->options.reserve_bytes : 0); /* one block: for a seal */
+    if (room_known(w) < wal_pad(WAL_HEADER_BYTES + bytes) + keep) {
         return refuse(w);
     }
     if (w->open != NULL) {
@@ -622,6 +623,11 @@ static void wal_stats(struct rb_log *log, struct rb_log_stats *ret_stats)
     ret_stats->full = w->full || w->limited;
 }
 
+static void wal_log_damage_handled(struct rb_log *log)
+{
+    wal_damage_handled(wal_of(log));
+}
+
 /* ---- create and destroy ---- */
 
 static void wal_destroy(struct rb_log *log)
@@ -653,6 +659,7 @@ static const struct rb_log_ops wal_ops = {
     .state_next = wal_state_next,
     .pinned_by = wal_pinned_by,
     .stats = wal_stats,
+    .damage_handled = wal_log_damage_handled,
     .close = wal_close,
     .destroy = wal_destroy,
 };
@@ -700,6 +707,7 @@ enum rb_err rb_wal_create(const struct rb_wal_options *options, struct rb_log **
     w->base.ops = &wal_ops;
     w->options = filled;
     w->next = SLOT_NONE;
+    w->oldest_limit = UINT64_MAX;
     w->carry_read.internal = true;
     w->carry_read.records = &w->carry_record;
     w->carry_read.record_max = 1;

@@ -11,10 +11,12 @@
 #define SLOT_NONE UINT16_MAX
 #define SLOT_COUNT 1024u
 #define SPARES_MAX 2u
-#define FILES_KEPT 3u /* states are carried forward when more files than this are in use */
+#define FILES_KEPT 3u   /* states are carried forward when more files than this are in use */
+#define FILES_BEYOND 8u /* more than files_max, for what is not an entry */
 #define READS_MAX 256u
 
-_Static_assert(RB_WAL_FILES_MAX + SPARES_MAX + 2 <= SLOT_COUNT, "a slot for every file");
+_Static_assert(RB_WAL_FILES_MAX + SPARES_MAX + FILES_BEYOND + 2 <= SLOT_COUNT,
+               "a slot for every file");
 
 /**
  * Where a record is: slot of its file (10 bits), offset in 8 bytes (29), room of the body in 8 bytes (25). 0: lost, since no
@@ -57,7 +59,8 @@ struct wal_group {
     uint64_t lost_count;
     uint16_t chain; /* of the next record */
     bool damaged, in_doubt;
-    bool guessed; /* while recovering: `base` is what the first entry found says */
+    bool entry_seen,
+        guessed; /* while recovering; guessed: `base` is what the first entry found says */
     struct rb_list states;
     uint32_t state_count;
     wal_place prefix;       /* of the newest prefix record; 0: none */
@@ -68,6 +71,8 @@ struct wal_state {
     struct rb_list in_group, in_file;
     uint64_t group, key;
     wal_place place;
+    wal_place
+        carried_from; /* the same bytes, where they were before; 0: not since they were written */
     uint8_t type;
 };
 
@@ -79,7 +84,8 @@ struct wal_file {
     uint32_t entry_count;                  /* that live; lost ones are in no file */
     uint32_t read_count;                   /* in flight */
     struct rb_list states, prefixes;
-    bool damaged, marked; /* marked: its name says so */
+    bool damaged, handled,
+        marked; /* handled: rb_log_damage_handled was called since; marked: its name says so */
 };
 
 enum wal_batch_state { BATCH_FREE, BATCH_OPEN, BATCH_FLYING, BATCH_DONE };
@@ -136,6 +142,8 @@ struct wal {
     bool full, limited; /* the disk refused; files_max is reached */
     bool refused;       /* somebody waits for room */
     bool making_spare;
+    uint64_t
+        oldest_limit; /* the lowest serial of missing files that were not handled; UINT64_MAX: none */
     uint64_t retry_due_ns;
     uint64_t next_serial;
     enum wal_files_step files_step;
@@ -210,6 +218,7 @@ uint16_t wal_slot_take(struct wal *w);
 void wal_slot_give(struct wal *w, uint16_t slot);
 struct wal_file *wal_current(struct wal *w); /* NULL: none */
 uint64_t wal_oldest_serial(const struct wal *w);
+void wal_damage_handled(struct wal *w);
 /** Makes `next` the file that is written to. It is ready. */
 void wal_rotate(struct wal *w);
 /** Starts what is to be done about files; called by every poll. */

@@ -153,6 +153,7 @@ struct rb_log_ops {
     bool (*state_next)(struct rb_log *log, uint64_t group, struct rb_log_state_at *at);
     uint32_t (*pinned_by)(struct rb_log *log, uint64_t *ret_groups, uint32_t max);
     void (*stats)(struct rb_log *log, struct rb_log_stats *ret_stats);
+    void (*damage_handled)(struct rb_log *log);
     void (*close)(struct rb_log *log);
     void (*destroy)(struct rb_log *log);
 };
@@ -315,6 +316,15 @@ static inline uint32_t rb_log_pinned_by(struct rb_log *log, uint64_t *ret_groups
 static inline void rb_log_stats(struct rb_log *log, struct rb_log_stats *ret_stats)
 {
     log->ops->stats(log, ret_stats);
+}
+
+/**
+ * The owner has made durable what it does about the damage it was told of (groups that are `damaged` or `in_doubt`). Until it
+ * says so, damaged files stay in the log and every opening names them again; the log does not reuse what is older.
+ */
+static inline void rb_log_damage_handled(struct rb_log *log)
+{
+    log->ops->damage_handled(log);
 }
 
 /** Writes what is queued and a seal, then RB_LOG_CLOSED. No call but complete, poll and destroy is allowed meanwhile. */

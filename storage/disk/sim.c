@@ -44,6 +44,7 @@ struct names {
 struct change { /* inode NULL: the name is gone */
     char text[RB_DISK_NAME_MAX + 1];
     struct inode *inode;
+    bool joined; /* with the one before: a rename happens whole or not */
 };
 
 struct rb_disk_file {
@@ -194,6 +195,7 @@ static void change_name(struct sim_disk *d, const char *text, struct inode *inod
     struct change *change = &d->journal[d->journal_count++];
     strcpy(change->text, text);
     change->inode = inode;
+    change->joined = false;
     if (inode != NULL) {
         inode->uses++;
     }
@@ -357,6 +359,7 @@ static enum rb_err do_rename(struct sim_disk *d, struct rb_disk_op *op)
     inode->uses++;
     change_name(d, op->name_to, inode);
     change_name(d, op->name, NULL);
+    d->journal[d->journal_count - 1].joined = true;
     drop_inode(inode);
     return RB_OK;
 }
@@ -598,7 +601,7 @@ static void clear_names(struct names *names)
 static void clear_journal(struct sim_disk *d, uint32_t apply)
 {
     for (uint32_t i = 0; i < d->journal_count; i++) {
-        if (i < apply) {
+        if (i < apply || (i == apply && d->journal[i].joined)) {
             name_set(&d->stable, d->journal[i].text, d->journal[i].inode);
         }
         if (d->journal[i].inode != NULL) {

@@ -485,7 +485,10 @@ static void damage_in_the_middle_is_named(void **state)
     assert_int_equal(f->rig.damage_count, 1);
     assert_int_equal(rb_log_drop_group(f->rig.log, next_write(f), 1), RB_OK);
     assert_int_equal(rb_log_drop_group(f->rig.log, next_write(f), 2), RB_OK);
-    append_some(f, 3, 1, 100, 3000);
+    append_some(f, 3, 1, 20, 3000);
+    assert_null(rb_sim_disk_bytes(f->rig.disk, "wal/0000000000000001.wal.aside", NULL));
+    rb_log_damage_handled(f->rig.log);
+    append_some(f, 3, 21, 100, 3000);
     assert_non_null(rb_sim_disk_bytes(f->rig.disk, "wal/0000000000000001.wal.aside", NULL));
 }
 
