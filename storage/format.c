@@ -31,6 +31,7 @@ void wal_encode_header(uint8_t *out, const struct wal_batch_header *header)
     rb_write_u32(&writer, header->bytes);
     rb_write_u32(&writer, header->record_count);
     rb_write_u32(&writer, header->flags);
+    rb_write_u64(&writer, header->file_bytes);
     writer = rb_writer_over(out + CHECKSUM_AT, 8);
     rb_write_u64(&writer, XXH3_64bits_withSeed(out, CHECKSUM_AT, HEADER_SEED));
 }
@@ -44,7 +45,8 @@ static bool header_sound(const struct wal_batch_header *header)
            header->oldest <= header->serial && header->prev_serial < header->serial &&
            header->prev_end % RB_DISK_ALIGN == 0 && header->prev_end <= WAL_FILE_MAX &&
            header->bytes >= WAL_HEADER_BYTES && header->bytes % 8 == 0 && padded <= WAL_BATCH_MAX &&
-           header->offset + padded <= WAL_FILE_MAX &&
+           header->file_bytes % RB_DISK_ALIGN == 0 && header->file_bytes <= WAL_FILE_MAX &&
+           header->offset + padded <= header->file_bytes &&
            header->record_count <= (header->bytes - WAL_HEADER_BYTES) / WAL_RECORD_BYTES;
 }
 
@@ -80,6 +82,7 @@ enum rb_err wal_decode_header(struct rb_slice bytes, struct wal_batch_header *re
     header.bytes = rb_read_u32(&reader);
     header.record_count = rb_read_u32(&reader);
     header.flags = rb_read_u32(&reader);
+    header.file_bytes = rb_read_u64(&reader);
     if (!header_sound(&header)) {
         return RB_ERR_CORRUPT;
     }

@@ -42,6 +42,7 @@ struct wal_batch_header {
     uint64_t file_first;     /* sequence of the first batch of this file */
     uint32_t bytes, record_count; /* header and records, without padding */
     uint32_t flags;
+    uint64_t file_bytes; /* the file's whole size: a shorter one was cut off by somebody */
 };
 
 struct wal_record {

@@ -45,7 +45,7 @@ enum step {
 enum found_use { FOUND_UNKNOWN, FOUND_CHAIN, FOUND_DESTROYED, FOUND_FOREIGN, FOUND_FREE };
 
 struct found {
-    uint64_t serial, size;
+    uint64_t serial, size, true_size; /* size: whole blocks of it */
     struct rb_disk_file *file;
     bool marked;     /* its name ends in .damaged */
     bool has_header; /* `header` is one of its batches' */
@@ -749,6 +749,23 @@ static void report_missing(struct wal *w)
     }
 }
 
+/* Files are named when they have their whole size, so one without it was cut off: what stood there is not known. */
+static void report_short(struct wal *w)
+{
+    struct wal_recover *r = w->recover;
+    uint64_t newest = r->newest == SLOT_COUNT ? 0 : r->found[r->newest].serial;
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct found *f = &r->found[i];
+        uint64_t whole = f->has_header ? f->header.file_bytes : w->options.file_bytes;
+        bool used = f->use == FOUND_CHAIN;
+        bool unused = !f->has_header && f->serial > newest && f->use == FOUND_UNKNOWN &&
+                      (newest == 0 || f->true_size != r->found[r->newest].header.file_bytes);
+        if ((used || unused) && f->true_size < whole) {
+            name_damage(w, f, f->true_size, whole, 0, 0);
+        }
+    }
+}
+
 static void settle_groups(struct wal *w)
 {
     uint32_t at = 0;
@@ -762,6 +779,8 @@ static void settle_groups(struct wal *w)
 static void settle(struct wal *w)
 {
     struct wal_recover *r = w->recover;
+    report_short(
+        w); /* first: a last file of which only the beginning is left must not pass for an empty one */
     end_chain(w);
     report_missing(w);
     settle_groups(w);
@@ -946,6 +965,7 @@ static bool step_open(struct wal *w)
     struct found *f = &r->found[r->count];
     if (r->started) {
         f->file = r->op.file;
+        f->true_size = r->op.size;
         f->size = r->op.size / RB_DISK_ALIGN * RB_DISK_ALIGN;
         f->slot = SLOT_NONE;
         r->count++;

@@ -22,6 +22,7 @@
 #define BATCH_BYTES_DEFAULT (1u << 20)
 #define WRITES_DEFAULT 4
 #define FILES_DEFAULT 64
+#define RESERVE_MIN (2 * RB_DISK_ALIGN)
 #define RETRY_NS_DEFAULT 1000000000u
 #define SEAL_NS_DEFAULT 100000000u
 
@@ -172,6 +173,7 @@ static void fill_header(struct wal *w, struct wal_batch *batch)
         .bytes = batch->used,
         .record_count = batch->record_count,
         .flags = batch->flags,
+        .file_bytes = file->size,
     };
     wal_encode_header(batch->bytes, &header);
 }
@@ -232,11 +234,20 @@ static enum rb_err refuse(struct wal *w)
     return w->full || w->limited ? RB_ERR_SPACE : RB_ERR_FULL;
 }
 
-/* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
-static enum rb_err make_room(struct wal *w, uint64_t bytes, bool entry)
+/* Entries leave room for states, states for what drops and truncates, all of them a block for a seal. */
+static uint64_t reserve_from(const struct wal *w, enum rb_log_record_kind kind)
 {
-    uint64_t keep =
-        RB_DISK_ALIGN + (entry ? w->options.reserve_bytes : 0); /* one block: for a seal */
+    if (kind == RB_LOG_ENTRY) {
+        return 2 * w->options.reserve_bytes;
+    }
+    return kind == RB_LOG_STATE ? w->options.reserve_bytes : 0;
+}
+
+/* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
+static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_kind kind)
+{
+    bool entry = kind == RB_LOG_ENTRY;
+    uint64_t keep = RB_DISK_ALIGN + reserve_from(w, kind);
     if (room_known(w) < wal_pad(WAL_HEADER_BYTES + bytes) + keep) {
         return refuse(w);
     }
@@ -295,7 +306,7 @@ static enum rb_err check_write(struct wal *w, const struct rb_log_record *r)
 enum rb_err wal_put(struct wal *w, struct rb_log_write *write, const struct rb_log_record *record)
 {
     uint64_t bytes = wal_record_bytes(record->body.len);
-    enum rb_err err = make_room(w, bytes, record->kind == RB_LOG_ENTRY);
+    enum rb_err err = make_room(w, bytes, record->kind);
     err =
         err == RB_OK ? wal_index_reserve(w, record) : err; /* the last thing that can be refused */
     if (err != RB_OK) {
@@ -670,7 +681,9 @@ static void fill_defaults(struct rb_wal_options *o)
     o->batch_bytes = o->batch_bytes == 0 ? BATCH_BYTES_DEFAULT : o->batch_bytes;
     o->writes_max = o->writes_max == 0 ? WRITES_DEFAULT : o->writes_max;
     o->files_max = o->files_max == 0 ? FILES_DEFAULT : o->files_max;
-    o->reserve_bytes = o->reserve_bytes == 0 ? o->file_bytes / 8 : o->reserve_bytes;
+    if (o->reserve_bytes == 0) {
+        o->reserve_bytes = o->file_bytes / 8 > RESERVE_MIN ? o->file_bytes / 8 : RESERVE_MIN;
+    }
     o->state_bytes_max =
         o->state_bytes_max == 0 ? o->file_bytes * o->files_max / 4 : o->state_bytes_max;
     o->retry_ns = o->retry_ns == 0 ? RETRY_NS_DEFAULT : o->retry_ns;

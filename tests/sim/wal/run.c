@@ -394,8 +394,9 @@ static void drop_all(struct run *r)
         if (rb_log_group(r->rig.log, i + 100, &info)) {
             enum rb_err err;
             int tries = 0;
-            while ((err = rb_log_drop_group(r->rig.log, &writes[i], i + 100)) == RB_ERR_FULL &&
-                   tries++ < 100) {
+            while (((err = rb_log_drop_group(r->rig.log, &writes[i], i + 100)) == RB_ERR_FULL ||
+                    err == RB_ERR_SPACE) &&
+                   tries++ < 1000) {
                 rig_turn(&r->rig);
             }
             if (err != RB_OK) {
