@@ -204,7 +204,11 @@ static void make_files(struct wal *w)
     w->limited = count + 1 > w->options.files_max;
     /* What gives room back must always find some: entries do not get into a file beyond the limit (invariant 4). */
     uint32_t most = w->options.files_max + (w->next == SLOT_NONE ? FILES_BEYOND : 0);
-    if (count + 1 > most || slot == SLOT_NONE || (w->full && wal_now(w) < w->retry_due_ns)) {
+    if (count + 1 > most || slot == SLOT_NONE) {
+        w->full = false; /* nobody asks the disk */
+        return;
+    }
+    if (w->full && wal_now(w) < w->retry_due_ns) {
         return;
     }
     w->retry_due_ns = wal_now(w) + w->options.retry_ns;

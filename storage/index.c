@@ -435,6 +435,8 @@ static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_log
         g->base_term = record->term; /* it was guessed while recovering */
     }
     g->guessed = g->guessed && record->index < g->base;
+    g->known_base = record->index;
+    g->known_term = record->term;
     g->prefix = place;
     rb_list_remove(&g->in_file);
     rb_list_append(&w->files[wal_place_slot(place)].prefixes, &g->in_file);

@@ -454,7 +454,11 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
         wal_index_truncate(w, g,
                            g->base + 1); /* its older entries are not there: the guess moves down */
         g->base = g->last = record->index - 1;
-        g->guessed = g->base > 0;
+        if (g->base <= g->known_base) {
+            g->guessed = false;
+            g->base = g->last = g->known_base;
+            g->base_term = g->known_term;
+        }
     } else if (record->kind == RB_LOG_ENTRY && !added && record->index <= g->base) {
         g->damaged = true;
         return RB_OK;

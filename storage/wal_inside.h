@@ -56,6 +56,7 @@ struct wal_group {
     uint32_t cap, head;
     struct wal_run *runs;
     uint32_t run_count, run_cap;
+    uint64_t known_base, known_term; /* while recovering: of the last prefix record */
     uint64_t lost_count;
     uint16_t chain; /* of the next record */
     bool damaged, in_doubt;
