@@ -188,6 +188,7 @@ static void refuse_space(struct wal *w)
 static void make_files(struct wal *w)
 {
     if (w->next != SLOT_NONE && w->spare_count > 0) {
+        w->full = w->limited = false;
         return;
     }
     if (w->next == SLOT_NONE && w->spare_count > 0) {

@@ -535,6 +535,12 @@ static uint64_t wal_due(struct rb_log *log)
 
 /* ---- questions ---- */
 
+/* A group without entries, base and states leaves no trace in the log: it is as if it did not exist. */
+static bool holds_something(const struct wal_group *g)
+{
+    return g != NULL && (g->last > 0 || g->state_count > 0);
+}
+
 static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
 {
     *info = (struct rb_log_group_info){
@@ -553,19 +559,23 @@ static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
 static bool wal_group(struct rb_log *log, uint64_t group, struct rb_log_group_info *ret_info)
 {
     struct wal_group *g = wal_group_find(wal_of(log), group);
-    if (g != NULL) {
-        fill_info(g, ret_info);
+    if (!holds_something(g)) {
+        return false;
     }
-    return g != NULL;
+    fill_info(g, ret_info);
+    return true;
 }
 
 static bool wal_group_next(struct rb_log *log, uint32_t *at, struct rb_log_group_info *ret_info)
 {
-    struct wal_group *g = rb_map_next(&wal_of(log)->groups, at);
-    if (g != NULL) {
-        fill_info(g, ret_info);
+    struct wal_group *g;
+    while ((g = rb_map_next(&wal_of(log)->groups, at)) != NULL && !holds_something(g)) {
     }
-    return g != NULL;
+    if (g == NULL) {
+        return false;
+    }
+    fill_info(g, ret_info);
+    return true;
 }
 
 static enum rb_err wal_term(struct rb_log *log, uint64_t group, uint64_t index, uint64_t *ret_term)

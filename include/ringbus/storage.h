@@ -280,7 +280,7 @@ static inline uint64_t rb_log_due(struct rb_log *log)
     return log->ops->due(log);
 }
 
-/** False when the group does not exist. */
+/** False when the group does not exist: it has no entries, no base and no states. */
 static inline bool rb_log_group(struct rb_log *log, uint64_t group,
                                 struct rb_log_group_info *ret_info)
 {

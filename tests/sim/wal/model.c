@@ -88,6 +88,10 @@ void model_apply(struct model_state *state, const struct model_op *op)
         *g = (struct model_group){ 0 };
         break;
     }
+    g->exists = g->last > 0; /* a group that holds nothing does not exist */
+    for (uint32_t i = 0; i < MODEL_TYPES * MODEL_KEYS; i++) {
+        g->exists = g->exists || (&g->states[0][0] + i)->id != 0;
+    }
 }
 
 static bool items_equal(const struct model_item *a, const struct model_item *b)
