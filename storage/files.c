@@ -204,7 +204,11 @@ static void make_files(struct wal *w)
     uint32_t count = w->order_count + (w->next != SLOT_NONE);
     w->limited = count + 1 > w->options.files_max;
     /* What gives room back must always find some: entries do not get into a file beyond the limit (invariant 4). */
-    uint32_t most = w->options.files_max + (w->next == SLOT_NONE ? FILES_BEYOND : 0);
+    const struct wal_file *last = wal_current(w);
+    bool beyond =
+        w->next == SLOT_NONE &&
+        (w->phase == WAL_OPEN || (last != NULL && last->damaged)); /* else the last file goes on */
+    uint32_t most = w->options.files_max + (beyond ? FILES_BEYOND : 0);
     if (count + 1 > most || slot == SLOT_NONE) {
         w->full = false; /* nobody asks the disk */
         return;
