@@ -87,6 +87,7 @@ void wal_damage_handled(struct wal *w)
         file->handled = file->damaged;
     }
     w->oldest_limit = UINT64_MAX;
+    w->lost_handled = true;
 }
 
 void wal_rotate(struct wal *w)
@@ -178,6 +179,14 @@ static void mark_damaged(struct wal *w)
     }
 }
 
+static void set_lost_aside(struct wal *w)
+{
+    wal_name(w, w->files_from, w->lost[w->lost_count - 1], ".wal.damaged");
+    wal_name(w, w->files_to, w->lost[w->lost_count - 1], ".wal.aside");
+    began(w, FILES_SET_LOST_ASIDE, SLOT_NONE,
+          rb_disk_rename(w->options.disk, &w->files_op, w->files_from, w->files_to));
+}
+
 static void refuse_space(struct wal *w)
 {
     w->full = true;
@@ -232,6 +241,9 @@ void wal_files_step(struct wal *w, uint64_t now_ns)
     reuse_oldest(w);
     if (w->files_step == FILES_IDLE) {
         mark_damaged(w);
+    }
+    if (w->files_step == FILES_IDLE && w->lost_handled && w->lost_count > 0) {
+        set_lost_aside(w);
     }
     if (w->files_step == FILES_IDLE) {
         make_files(w);
@@ -317,6 +329,9 @@ void wal_files_complete(struct wal *w)
     } else if (step == FILES_REMOVE || step == FILES_SET_ASIDE) {
         drop_first(w);
         wal_slot_give(w, w->files_slot);
+        return;
+    } else if (step == FILES_SET_LOST_ASIDE) {
+        w->lost_count--;
         return;
     } else if (step == FILES_MARK_DAMAGED) {
         w->files[w->files_slot].marked = true;

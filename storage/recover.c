@@ -42,7 +42,14 @@ enum step {
     DONE,
 };
 
-enum found_use { FOUND_UNKNOWN, FOUND_CHAIN, FOUND_DESTROYED, FOUND_FOREIGN, FOUND_FREE };
+enum found_use {
+    FOUND_UNKNOWN,
+    FOUND_CHAIN,
+    FOUND_DESTROYED,
+    FOUND_FOREIGN,
+    FOUND_LOST,
+    FOUND_FREE
+};
 
 struct found {
     uint64_t serial, size, true_size; /* size: whole blocks of it */
@@ -753,19 +760,30 @@ static void report_missing(struct wal *w)
     }
 }
 
-/* Files are named when they have their whole size, so one without it was cut off: what stood there is not known. */
-static void report_short(struct wal *w)
+/* Whether a file outside the chain holds, or held, what nobody can tell any more. Files get their names when they have their
+ * whole size, so one without it was cut off. */
+static bool is_lost(struct wal *w, const struct found *f)
+{
+    const struct wal_recover *r = w->recover;
+    const struct found *newest = r->newest == SLOT_COUNT ? NULL : &r->found[r->newest];
+    if (f->use != FOUND_UNKNOWN || f->has_header) {
+        return f->use == FOUND_FOREIGN;
+    }
+    bool whole = f->true_size >= w->options.file_bytes ||
+                 (newest != NULL && f->true_size == newest->header.file_bytes);
+    return f->marked || (!whole && (newest == NULL || f->serial > newest->serial));
+}
+
+static void report_lost(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    uint64_t newest = r->newest == SLOT_COUNT ? 0 : r->found[r->newest].serial;
     for (uint32_t i = 0; i < r->count; i++) {
         struct found *f = &r->found[i];
-        uint64_t whole = f->has_header ? f->header.file_bytes : w->options.file_bytes;
-        bool used = f->use == FOUND_CHAIN;
-        bool unused = !f->has_header && f->serial > newest && f->use == FOUND_UNKNOWN &&
-                      (newest == 0 || f->true_size != r->found[r->newest].header.file_bytes);
-        if ((used || unused) && f->true_size < whole) {
-            name_damage(w, f, f->true_size, whole, 0, 0);
+        if (f->use == FOUND_CHAIN && f->true_size < f->header.file_bytes) {
+            name_damage(w, f, f->true_size, f->header.file_bytes, 0, 0);
+        } else if (is_lost(w, f)) {
+            f->use = FOUND_LOST;
+            name_damage(w, f, 0, f->true_size, 0, 0);
         }
     }
 }
@@ -783,7 +801,7 @@ static void settle_groups(struct wal *w)
 static void settle(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    report_short(
+    report_lost(
         w); /* first: a last file of which only the beginning is left must not pass for an empty one */
     end_chain(w);
     report_missing(w);
@@ -836,16 +854,21 @@ static bool step_names(struct wal *w)
             w->files[f->slot].marked = true;
             w->kept_damaged++;
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
+        } else if (f->use == FOUND_LOST) {
+            rb_disk_close(w->options.disk, handle);
+            if (w->lost_count < RB_LOG_DAMAGES_MAX) {
+                w->lost[w->lost_count++] = f->serial;
+            }
+            if (f->marked) {
+                continue;
+            }
+            wal_name(w, r->name_to, f->serial, ".wal.damaged");
+            w->kept_damaged++;
+            err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
         } else if (f->use == FOUND_DESTROYED || marked) {
             rb_disk_close(w->options.disk, handle);
             wal_name(w, r->name_to, f->serial, ".wal.aside");
             w->kept_damaged += f->marked ? 0 : 1;
-            err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
-        } else if (f->use == FOUND_FOREIGN) {
-            name_damage(w, f, 0, f->size, 0, 0);
-            rb_disk_close(w->options.disk, handle);
-            wal_name(w, r->name_to, f->serial, ".wal.aside");
-            w->kept_damaged++;
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
         } else if (f->size == w->options.file_bytes && w->spare_count < SPARES_MAX) {
             uint16_t slot = wal_slot_take(w);

@@ -18,9 +18,10 @@ struct rb_wal_options {
     uint64_t file_bytes; /* a multiple of RB_DISK_ALIGN, at least twice batch_bytes; 0: 64 MiB */
     uint32_t
         batch_bytes; /* longest write, a multiple of RB_DISK_ALIGN, at least 2 of them; 0: 1 MiB */
-    uint32_t writes_max;      /* in flight at once, at most RB_WAL_WRITES_MAX; 0: 4 */
-    uint32_t files_max;       /* at least 4, at most RB_WAL_FILES_MAX; 0: 64 */
-    uint64_t reserve_bytes;   /* kept from entries for states, and as much from states (rule 5); 0: an eighth of a file */
+    uint32_t writes_max; /* in flight at once, at most RB_WAL_WRITES_MAX; 0: 4 */
+    uint32_t files_max;  /* at least 4, at most RB_WAL_FILES_MAX; 0: 64 */
+    uint64_t
+        reserve_bytes; /* kept from entries for states, and as much from states (rule 5); 0: an eighth of a file */
     uint64_t state_bytes_max; /* all states together; 0: a quarter of all files */
     uint64_t retry_ns;        /* how often a full disk is asked again; 0: 1 s */
     uint64_t seal_ns; /* idle for so long, the log writes that everything is durable; 0: 100 ms */

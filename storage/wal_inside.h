@@ -116,6 +116,7 @@ enum wal_files_step {
     FILES_DROP_FAILED,
     FILES_REMOVE,
     FILES_SET_ASIDE,
+    FILES_SET_LOST_ASIDE,
     FILES_MARK_DAMAGED,
 };
 
@@ -145,6 +146,10 @@ struct wal {
     bool making_spare;
     uint64_t
         oldest_limit; /* the lowest serial of missing files that were not handled; UINT64_MAX: none */
+    uint64_t lost
+        [RB_LOG_DAMAGES_MAX]; /* files outside the chain that are named with each opening until handled */
+    uint32_t lost_count;
+    bool lost_handled;
     uint64_t retry_due_ns;
     uint64_t next_serial;
     enum wal_files_step files_step;
