@@ -23,6 +23,7 @@
 
 #define LIST_BYTES (256u << 10)
 #define WINDOW_BYTES (4u << 20)
+#define RECENT_COUNT (2 * RB_WAL_WRITES_MAX) /* more than can be in flight */
 #define SKIP_MAX                                                                                   \
     65536u /* entries that may be lost in one piece; beyond it the group begins anew behind them */
 
@@ -58,7 +59,9 @@ struct found {
     bool has_header; /* `header` is one of its batches' */
     bool damaged;
     enum found_use use;
-    uint64_t end;                                 /* where its batches end, by its successor */
+    uint64_t
+        missing_before; /* serial of its predecessor that is not there; 0: it is, or there is none */
+    uint64_t end;       /* where its batches end, by its successor */
     uint64_t sequence_max;                        /* of its batches, by its successor */
     uint64_t last_sequence, record_count, oldest; /* of its accepted batches */
     struct wal_batch_header header;
@@ -82,12 +85,13 @@ struct wal_recover {
     struct found *window_file;
     bool narrow, unreadable; /* reading block by block after a failure; a block could not be read */
 
-    uint32_t newest;                               /* in found; SLOT_COUNT: none */
-    uint64_t durable, highest, epoch, oldest_seen; /* the highest of its marks (invariant 2) */
+    uint32_t newest;                  /* in found; SLOT_COUNT: none */
+    uint64_t durable, highest, epoch; /* the highest of its marks (invariant 2) */
+    uint64_t oldest;                  /* of its batches that were surely durable */
+    uint64_t recent_sequence[RECENT_COUNT], recent_oldest[RECENT_COUNT]; /* of its last batches */
+    uint32_t recent_at;
     uint32_t chain[SLOT_COUNT];
     uint32_t chain_count;
-    uint64_t missing[RB_LOG_DAMAGES_MAX];
-    uint32_t missing_count;
 
     uint32_t chain_at;
     uint64_t offset, expect;
@@ -255,8 +259,21 @@ static void note_newest(struct wal_recover *r, const struct wal_batch_header *he
     if (header->epoch > r->epoch) {
         r->epoch = header->epoch;
     }
-    if (header->oldest > r->oldest_seen) {
-        r->oldest_seen = header->oldest;
+    uint32_t at = r->recent_at++ % RECENT_COUNT;
+    if (r->recent_oldest[at] > r->oldest) {
+        r->oldest = r->recent_oldest[at]; /* so far back it was durable */
+    }
+    r->recent_sequence[at] = header->sequence;
+    r->recent_oldest[at] = header->oldest;
+}
+
+/* Only what a durable batch says about files that may be reused is certain. */
+static void settle_oldest(struct wal_recover *r)
+{
+    for (uint32_t i = 0; i < RECENT_COUNT; i++) {
+        if (r->recent_sequence[i] <= r->durable && r->recent_oldest[i] > r->oldest) {
+            r->oldest = r->recent_oldest[i];
+        }
     }
 }
 
@@ -348,7 +365,7 @@ static struct found *any_before(struct wal_recover *r, uint64_t serial)
     return best;
 }
 
-static struct found *before(struct wal_recover *r, const struct found *f)
+static struct found *before(struct wal_recover *r, struct found *f)
 {
     uint64_t wanted = f->header.prev_serial;
     if (wanted == 0) {
@@ -357,15 +374,10 @@ static struct found *before(struct wal_recover *r, const struct found *f)
     struct found *prev = find_serial(r, wanted);
     uint64_t end = f->header.prev_end;
     if (prev == NULL || !prev->has_header) {
-        if (wanted < r->oldest_seen) {
+        if (wanted < r->oldest) {
             return NULL; /* it was reused, and so may be all before it */
         }
-        if (prev != NULL && prev->use == FOUND_UNKNOWN) {
-            prev->use = FOUND_DESTROYED;
-        }
-        if (r->missing_count < RB_LOG_DAMAGES_MAX) {
-            r->missing[r->missing_count++] = wanted;
-        }
+        f->missing_before = wanted; /* whether it is missed is known after the scan */
         prev = any_before(r, wanted);
         end = UINT64_MAX;
     }
@@ -722,7 +734,95 @@ static bool step_scan(struct wal *w)
     return r->step == SCAN;
 }
 
+static void go(struct wal_recover *r, enum step step)
+{
+    r->step = step;
+    r->started = false;
+    r->at = 0;
+}
+
+static void begin_scan(struct wal *w)
+{
+    struct wal_recover *r = w->recover;
+    settle_oldest(r);
+    build_chain(r);
+    enum rb_err err = take_slots(w);
+    if (err != RB_OK) {
+        fail(w, err);
+        return;
+    }
+    go(r, SCAN);
+    r->offset = 0;
+    if (r->chain_count == 0) {
+        r->cut = true;
+        r->expect = 1;
+        return;
+    }
+    r->expect = chain_file(r, 0)->header.file_first;
+}
+
 /* ---- after the scan ---- */
+
+static uint64_t accepted_oldest(struct wal_recover *r)
+{
+    uint64_t oldest = 1;
+    for (uint32_t i = 0; i < r->chain_count; i++) {
+        if (chain_file(r, i)->oldest > oldest) {
+            oldest = chain_file(r, i)->oldest;
+        }
+    }
+    return oldest;
+}
+
+/* What was scanned is forgotten. */
+static void forget_scan(struct wal *w)
+{
+    struct wal_recover *r = w->recover;
+    wal_index_deinit(w);
+    wal_index_init(w);
+    for (uint32_t i = 0; i < r->chain_count; i++) {
+        struct found *f = chain_file(r, i);
+        w->files[f->slot] = (struct wal_file){ 0 };
+        f->slot = SLOT_NONE;
+        f->use = FOUND_UNKNOWN;
+        f->damaged = f->marked;
+        f->last_sequence = f->record_count = f->oldest = 0;
+    }
+    w->order_count = 0;
+    w->damage_count = 0;
+    w->index_bytes = 0;
+    w->stats = (struct rb_log_stats){ .scanned_bytes = w->stats.scanned_bytes };
+    r->chain_count = 0;
+    r->cut = r->in_gap = r->closing = false;
+}
+
+/* The scan began too far back: a file that is not there was reused, as an accepted batch says, so what is older is not of the
+ * log any more. True: the scan begins again behind it. */
+static bool scan_again(struct wal *w)
+{
+    struct wal_recover *r = w->recover;
+    uint64_t oldest = accepted_oldest(r);
+    if (oldest <= r->oldest) {
+        return false;
+    }
+    for (uint32_t i = 1; i < r->chain_count; i++) {
+        uint64_t gone = chain_file(r, i)->missing_before;
+        if (gone != 0 && gone < oldest) {
+            r->oldest = oldest;
+            forget_scan(w);
+            begin_scan(w);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the last file has nothing to say: neither records nor that older files may be reused. */
+static bool not_needed(const struct found *prev, const struct found *last)
+{
+    return last->record_count == 0 && !last->damaged && last->missing_before == 0 &&
+           (last->oldest == 0 || last->oldest == prev->oldest);
+}
 
 /* Files of the chain behind the cut hold nothing that was acknowledged; a last one without records is not needed. */
 static void end_chain(struct wal *w)
@@ -730,8 +830,7 @@ static void end_chain(struct wal *w)
     struct wal_recover *r = w->recover;
     uint32_t keep = r->chain_count == 0 ? 0 : r->chain_at + 1;
     w->write_offset = r->offset;
-    while (keep > 1 && chain_file(r, keep - 1)->record_count == 0 &&
-           !chain_file(r, keep - 1)->damaged) {
+    while (keep > 1 && not_needed(chain_file(r, keep - 2), chain_file(r, keep - 1))) {
         struct found *f = chain_file(r, keep - 1);
         r->expect = f->header.file_first;
         keep--;
@@ -748,13 +847,21 @@ static void end_chain(struct wal *w)
     w->tail_closed = true;
 }
 
+/* Files that are not there, or hold no batch at all, and are needed. */
 static void report_missing(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    for (uint32_t i = 0; i < r->missing_count; i++) {
-        struct found gone = { .serial = r->missing[i], .slot = SLOT_NONE };
+    for (uint32_t i = 0; i < r->chain_count; i++) {
+        struct found gone = { .serial = chain_file(r, i)->missing_before, .slot = SLOT_NONE };
+        if (gone.serial == 0 || gone.serial < accepted_oldest(r)) {
+            continue;
+        }
         if (gone.serial < w->oldest_limit) {
             w->oldest_limit = gone.serial;
+        }
+        struct found *destroyed = find_serial(r, gone.serial);
+        if (destroyed != NULL && destroyed->use == FOUND_UNKNOWN) {
+            destroyed->use = FOUND_DESTROYED;
         }
         name_damage(w, &gone, 0, 0, 0, 0);
     }
@@ -959,13 +1066,6 @@ static bool step_first_batch(struct wal *w)
 
 /* ---- the steps ---- */
 
-static void go(struct wal_recover *r, enum step step)
-{
-    r->step = step;
-    r->started = false;
-    r->at = 0;
-}
-
 /* Starts the operation of a step that has one. */
 static enum rb_err start_op(struct wal *w)
 {
@@ -1013,25 +1113,6 @@ static bool step_open(struct wal *w)
         fail(w, err);
     }
     return false;
-}
-
-static void begin_scan(struct wal *w)
-{
-    struct wal_recover *r = w->recover;
-    build_chain(r);
-    enum rb_err err = take_slots(w);
-    if (err != RB_OK) {
-        fail(w, err);
-        return;
-    }
-    go(r, SCAN);
-    r->offset = 0;
-    if (r->chain_count == 0) {
-        r->cut = true;
-        r->expect = 1;
-        return;
-    }
-    r->expect = chain_file(r, 0)->header.file_first;
 }
 
 /* Does what can be done now; true: the next step may begin. */
@@ -1091,8 +1172,10 @@ static void next_step(struct wal *w)
         begin_scan(w);
         break;
     case SCAN:
-        settle(w);
-        go(r, SYNC);
+        if (!scan_again(w)) {
+            settle(w);
+            go(r, SYNC);
+        }
         break;
     case FIRST_BATCH:
         r->step = DONE;
