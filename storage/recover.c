@@ -792,7 +792,7 @@ static void forget_scan(struct wal *w)
     w->damage_count = 0;
     w->index_bytes = 0;
     w->stats = (struct rb_log_stats){ .scanned_bytes = w->stats.scanned_bytes };
-    r->chain_count = 0;
+    r->chain_count = r->chain_at = 0;
     r->cut = r->in_gap = r->closing = false;
 }
 
