@@ -462,6 +462,18 @@ static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
     return RB_OK;
 }
 
+/* A group's older entries are not there, and what we took for its base is too high: it is `base`, or what a prefix record said. */
+static void lower_guess(struct wal *w, struct wal_group *g, uint64_t base)
+{
+    wal_index_truncate(w, g, g->base + 1);
+    g->base = g->last = base;
+    if (base <= g->known_base) {
+        g->guessed = false;
+        g->base = g->last = g->known_base;
+        g->base_term = g->known_term;
+    }
+}
+
 static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal_record *found,
                                 uint64_t offset)
 {
@@ -470,15 +482,9 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
     bool added = g == NULL;
     if (!added && g->guessed && record->index <= g->base &&
         (record->kind == RB_LOG_ENTRY || record->kind == RB_LOG_TRUNCATE)) {
-        wal_index_truncate(w, g,
-                           g->base + 1); /* its older entries are not there: the guess moves down */
-        g->base = g->last = record->index - 1;
-        if (g->base <= g->known_base) {
-            g->guessed = false;
-            g->base = g->last = g->known_base;
-            g->base_term = g->known_term;
-        }
-    } else if (record->kind == RB_LOG_ENTRY && !added && record->index <= g->base) {
+        lower_guess(w, g, record->index - 1);
+    }
+    if (!added && record->kind == RB_LOG_ENTRY && record->index <= g->base) {
         g->damaged = true;
         return RB_OK;
     }

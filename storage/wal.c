@@ -354,7 +354,10 @@ bool wal_submit_mark(struct wal *w, uint32_t flags)
 {
     if (w->open == NULL) {
         if (room_in_file(w) < RB_DISK_ALIGN) {
-            return false;
+            if (!w->next_ready) {
+                return false;
+            }
+            wal_rotate(w);
         }
         w->next_flags |= flags;
         open_batch(w);
@@ -526,7 +529,8 @@ static uint64_t wal_due(struct rb_log *log)
     if (w->full && w->files_step == FILES_IDLE) {
         due = w->retry_due_ns;
     }
-    if (w->flying_count == 0 && w->last_records > w->marked && room_in_file(w) > 0) {
+    if (w->flying_count == 0 && w->last_records > w->marked &&
+        (room_in_file(w) > 0 || w->next_ready)) {
         uint64_t seal = w->last_write_ns + w->options.seal_ns;
         due = seal < due ? seal : due;
     }
