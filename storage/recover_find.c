@@ -181,12 +181,13 @@ struct found *recover_find_serial(struct wal_recover *r, uint64_t serial)
 }
 
 /* The file before one whose predecessor is missing or destroyed: the newest older one of the log, if any. */
-static struct found *any_before(struct wal_recover *r, uint64_t serial)
+static struct found *any_before(struct wal_recover *r, uint64_t serial, uint64_t sequence)
 {
     struct found *best = NULL;
     for (uint32_t i = 0; i < r->count; i++) {
         struct found *f = &r->found[i];
-        if (f->serial < serial && f->has_header && (best == NULL || f->serial > best->serial)) {
+        if (f->serial < serial && f->has_header && f->header.file_first < sequence &&
+            (best == NULL || f->serial > best->serial)) {
             best = f;
         }
     }
@@ -206,7 +207,7 @@ static struct found *before(struct wal_recover *r, struct found *f)
             return NULL; /* it was reused, and so may be all before it */
         }
         f->missing_before = wanted; /* whether it is missed is known after the scan */
-        prev = any_before(r, wanted);
+        prev = any_before(r, wanted, f->header.file_first);
         end = UINT64_MAX;
     }
     if (prev != NULL) {

@@ -237,6 +237,11 @@ static bool take_batch(struct wal *w, struct found *f, const struct wal_batch_he
 static bool skip_block(struct wal *w)
 {
     struct wal_recover *r = w->recover;
+    const struct found *f = chain_file(r, r->chain_at);
+    if (r->expect > f->sequence_max) {
+        r->offset = f->end; /* nothing more of this file belongs to the log */
+        return true;
+    }
     if (r->expect > r->durable) {
         if (r->unreadable) {
             recover_fail(w, RB_ERR_IO);
@@ -293,6 +298,18 @@ static bool scan_block(struct wal *w, struct found *f)
     return take_batch(w, f, &header);
 }
 
+/* Behind a file that is not there the sequence goes on with what is: whether it is missed, the end of the scan tells. */
+static void next_file(struct wal_recover *r)
+{
+    r->chain_at++;
+    r->offset = 0;
+    struct found *f = chain_file(r, r->chain_at);
+    if (f->missing_before != 0 && f->header.file_first > r->expect) {
+        r->expect = f->header.file_first;
+        r->in_gap = false;
+    }
+}
+
 /* True: every file was read, or the log was cut. */
 bool recover_scan(struct wal *w)
 {
@@ -304,8 +321,7 @@ bool recover_scan(struct wal *w)
                 return false;
             }
         } else if (r->chain_at + 1 < r->chain_count) {
-            r->chain_at++;
-            r->offset = 0;
+            next_file(r);
         } else {
             cut_here(w);
         }
