@@ -243,10 +243,18 @@ static uint64_t reserve_from(const struct wal *w, enum rb_log_record_kind kind)
     return kind == RB_LOG_STATE ? w->options.reserve_bytes : 0;
 }
 
+/* The last spare is not for entries, the last files beyond the limit are not for states either. */
+static bool may_rotate(const struct wal *w, enum rb_log_record_kind kind)
+{
+    if (kind == RB_LOG_ENTRY) {
+        return w->spare_count > 0;
+    }
+    return kind != RB_LOG_STATE || w->order_count < w->options.files_max + FILES_BEYOND / 2;
+}
+
 /* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
 static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_kind kind)
 {
-    bool entry = kind == RB_LOG_ENTRY;
     uint64_t keep = RB_DISK_ALIGN + reserve_from(w, kind);
     if (room_known(w) < wal_pad(WAL_HEADER_BYTES + bytes) + keep) {
         return refuse(w);
@@ -265,7 +273,7 @@ static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_k
         }
     }
     if (wal_pad(WAL_HEADER_BYTES + bytes) > room_in_file(w)) {
-        if (!w->next_ready || (entry && w->spare_count == 0)) {
+        if (!w->next_ready || !may_rotate(w, kind)) {
             return refuse(w);
         }
         wal_rotate(w);
