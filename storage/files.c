@@ -20,18 +20,18 @@
 #include "ringbus/check.h"
 #include "storage/wal_inside.h"
 
-void wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix)
+void rb_wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix)
 {
     snprintf(out, RB_LOG_NAME_MAX, "%016" PRIx64 "%s", serial, suffix);
 }
 
-void wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix)
+void rb_wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix)
 {
     snprintf(out, NAME_BYTES, "%s/%016" PRIx64 "%s", w->options.directory, serial, suffix);
 }
 
-void wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
-                   struct rb_disk_file *handle)
+void rb_wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
+                      struct rb_disk_file *handle)
 {
     struct wal_file *file = &w->files[slot];
     *file = (struct wal_file){ .serial = serial, .size = size, .file = handle };
@@ -39,7 +39,7 @@ void wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
     rb_list_init(&file->prefixes);
 }
 
-uint16_t wal_slot_take(struct wal *w)
+uint16_t rb_wal_slot_take(struct wal *w)
 {
     for (uint16_t slot = 0; slot < SLOT_COUNT; slot++) {
         if (w->files[slot].serial == 0) {
@@ -49,7 +49,7 @@ uint16_t wal_slot_take(struct wal *w)
     return SLOT_NONE;
 }
 
-void wal_slot_give(struct wal *w, uint16_t slot)
+void rb_wal_slot_give(struct wal *w, uint16_t slot)
 {
     struct wal_file *file = &w->files[slot];
     rb_assert(file->entry_count == 0 && file->read_count == 0);
@@ -59,7 +59,7 @@ void wal_slot_give(struct wal *w, uint16_t slot)
     *file = (struct wal_file){ 0 };
 }
 
-struct wal_file *wal_current(struct wal *w)
+struct wal_file *rb_wal_current(struct wal *w)
 {
     return w->order_count == 0 ? NULL : &w->files[w->order[w->order_count - 1]];
 }
@@ -70,7 +70,7 @@ static bool lives(const struct wal_file *file)
            !rb_list_empty(&file->states) || !rb_list_empty(&file->prefixes);
 }
 
-uint64_t wal_oldest_serial(const struct wal *w)
+uint64_t rb_wal_oldest_serial(const struct wal *w)
 {
     uint32_t at = 0;
     while (at + 1 < w->order_count && !lives(&w->files[w->order[at]])) {
@@ -80,7 +80,7 @@ uint64_t wal_oldest_serial(const struct wal *w)
     return serial < w->oldest_limit ? serial : w->oldest_limit;
 }
 
-void wal_damage_handled(struct wal *w)
+void rb_wal_damage_handled(struct wal *w)
 {
     for (uint32_t i = 0; i < w->order_count; i++) {
         struct wal_file *file = &w->files[w->order[i]];
@@ -90,9 +90,9 @@ void wal_damage_handled(struct wal *w)
     w->lost_handled = true;
 }
 
-void wal_rotate(struct wal *w)
+void rb_wal_rotate(struct wal *w)
 {
-    const struct wal_file *before = wal_current(w);
+    const struct wal_file *before = rb_wal_current(w);
     struct wal_file *file = &w->files[w->next];
     rb_assert(w->next_ready && w->open == NULL);
     file->prev_serial = before == NULL ? 0 : before->serial;
@@ -107,7 +107,7 @@ void wal_rotate(struct wal *w)
 
 /* ---- one operation at a time ---- */
 
-static void began(struct wal *w, enum wal_files_step step, uint16_t slot, enum rb_err err)
+static void began(struct wal *w, enum rb_wal_files_step step, uint16_t slot, enum rb_err err)
 {
     if (err == RB_OK) {
         w->files_step = step;
@@ -115,12 +115,12 @@ static void began(struct wal *w, enum wal_files_step step, uint16_t slot, enum r
     }
 }
 
-static void rename_file(struct wal *w, enum wal_files_step step, uint16_t slot, const char *from,
+static void rename_file(struct wal *w, enum rb_wal_files_step step, uint16_t slot, const char *from,
                         const char *to)
 {
     uint64_t serial = w->files[slot].serial;
-    wal_name(w, w->files_from, serial, from);
-    wal_name(w, w->files_to, serial, to);
+    rb_wal_name(w, w->files_from, serial, from);
+    rb_wal_name(w, w->files_to, serial, to);
     began(w, step, slot, rb_disk_rename(w->options.disk, &w->files_op, w->files_from, w->files_to));
 }
 
@@ -137,7 +137,7 @@ static void drop_first(struct wal *w)
 
 static void remove_file(struct wal *w, uint16_t slot)
 {
-    wal_name(w, w->files_from, w->files[slot].serial, ".wal");
+    rb_wal_name(w, w->files_from, w->files[slot].serial, ".wal");
     began(w, FILES_REMOVE, slot, rb_disk_remove(w->options.disk, &w->files_op, w->files_from));
 }
 
@@ -181,8 +181,8 @@ static void mark_damaged(struct wal *w)
 
 static void set_lost_aside(struct wal *w)
 {
-    wal_name(w, w->files_from, w->lost[w->lost_count - 1], ".wal.damaged");
-    wal_name(w, w->files_to, w->lost[w->lost_count - 1], ".wal.aside");
+    rb_wal_name(w, w->files_from, w->lost[w->lost_count - 1], ".wal.damaged");
+    rb_wal_name(w, w->files_to, w->lost[w->lost_count - 1], ".wal.aside");
     began(w, FILES_SET_LOST_ASIDE, SLOT_NONE,
           rb_disk_rename(w->options.disk, &w->files_op, w->files_from, w->files_to));
 }
@@ -190,7 +190,7 @@ static void set_lost_aside(struct wal *w)
 static void refuse_space(struct wal *w)
 {
     w->full = true;
-    w->retry_due_ns = wal_now(w) + w->options.retry_ns;
+    w->retry_due_ns = rb_wal_now(w) + w->options.retry_ns;
 }
 
 /* What is missing to have one file ready and one spare, the reserve that entries may not use up. */
@@ -202,18 +202,18 @@ static void make_files(struct wal *w)
     }
     if (w->next == SLOT_NONE && w->spare_count > 0) {
         uint16_t slot = w->spares[w->spare_count - 1];
-        wal_name(w, w->files_from, w->files[slot].serial, ".wal");
-        wal_name(w, w->files_to, w->next_serial, ".wal");
+        rb_wal_name(w, w->files_from, w->files[slot].serial, ".wal");
+        rb_wal_name(w, w->files_to, w->next_serial, ".wal");
         began(w, FILES_RENAME_SPARE, slot,
               rb_disk_rename(w->options.disk, &w->files_op, w->files_from, w->files_to));
         w->spare_count -= w->files_step == FILES_RENAME_SPARE;
         return;
     }
-    uint16_t slot = wal_slot_take(w);
+    uint16_t slot = rb_wal_slot_take(w);
     uint32_t count = w->order_count + (w->next != SLOT_NONE);
     w->limited = count + 1 > w->options.files_max;
     /* What gives room back must always find some: entries do not get into a file beyond the limit (invariant 4). */
-    const struct wal_file *last = wal_current(w);
+    const struct wal_file *last = rb_wal_current(w);
     bool beyond =
         w->next == SLOT_NONE &&
         (w->phase == WAL_OPEN || (last != NULL && last->damaged)); /* else the last file goes on */
@@ -222,10 +222,10 @@ static void make_files(struct wal *w)
         w->full = false; /* nobody asks the disk */
         return;
     }
-    if (w->full && wal_now(w) < w->retry_due_ns) {
+    if (w->full && rb_wal_now(w) < w->retry_due_ns) {
         return;
     }
-    w->retry_due_ns = wal_now(w) + w->options.retry_ns;
+    w->retry_due_ns = rb_wal_now(w) + w->options.retry_ns;
     w->making_spare = w->next != SLOT_NONE;
     snprintf(w->files_from, sizeof(w->files_from), "%s/new.tmp", w->options.directory);
     began(w, FILES_CREATE, slot,
@@ -233,7 +233,7 @@ static void make_files(struct wal *w)
                        RB_DISK_CREATE | RB_DISK_DURABLE));
 }
 
-void wal_files_step(struct wal *w, uint64_t now_ns)
+void rb_wal_files_step(struct wal *w, uint64_t now_ns)
 {
     if (w->stopped || (w->close_wanted && w->phase == WAL_OPEN)) {
         return;
@@ -256,7 +256,7 @@ void wal_files_step(struct wal *w, uint64_t now_ns)
 
 static void name_next(struct wal *w)
 {
-    wal_name(w, w->files_to, w->next_serial, ".wal");
+    rb_wal_name(w, w->files_to, w->next_serial, ".wal");
     began(w, FILES_NAME_NEW, w->files_slot,
           rb_disk_rename(w->options.disk, &w->files_op, w->files_from, w->files_to));
 }
@@ -265,7 +265,7 @@ static void sync_name(struct wal *w, uint64_t size)
 {
     struct rb_disk_file *handle = w->files[w->files_slot].file;
     w->next = w->files_slot;
-    wal_file_init(w, w->next, w->next_serial++, size, handle);
+    rb_wal_file_init(w, w->next, w->next_serial++, size, handle);
     began(w, FILES_SYNC_NAME, w->next,
           rb_disk_sync_directory(w->options.disk, &w->files_op, w->options.directory));
 }
@@ -273,7 +273,7 @@ static void sync_name(struct wal *w, uint64_t size)
 static void add_spare(struct wal *w)
 {
     struct rb_disk_file *handle = w->files[w->files_slot].file;
-    wal_file_init(w, w->files_slot, w->next_serial++, w->options.file_bytes, handle);
+    rb_wal_file_init(w, w->files_slot, w->next_serial++, w->options.file_bytes, handle);
     w->spares[w->spare_count++] = w->files_slot;
 }
 
@@ -293,9 +293,9 @@ static bool is_space(enum rb_err err)
 }
 
 /* The step that has completed decides what comes next. */
-void wal_files_complete(struct wal *w)
+void rb_wal_files_complete(struct wal *w)
 {
-    enum wal_files_step step = w->files_step;
+    enum rb_wal_files_step step = w->files_step;
     enum rb_err err = w->files_op.err;
     w->files_step = FILES_IDLE;
     if (err != RB_OK && step == FILES_CREATE && is_space(err)) {
@@ -303,14 +303,14 @@ void wal_files_complete(struct wal *w)
         return;
     }
     if (step == FILES_CREATE && err == RB_OK) {
-        wal_file_init(w, w->files_slot, UINT64_MAX, 0, w->files_op.file);
+        rb_wal_file_init(w, w->files_slot, UINT64_MAX, 0, w->files_op.file);
         began(w, FILES_ALLOCATE, w->files_slot,
               rb_disk_preallocate(w->options.disk, &w->files_op, w->files_op.file,
                                   w->options.file_bytes));
     } else if (step == FILES_ALLOCATE && is_space(err)) {
         drop_failed(w);
     } else if (err != RB_OK) {
-        wal_stop(w, err);
+        rb_wal_stop(w, err);
         return;
     } else if (step == FILES_ALLOCATE) {
         w->stats.created++;
@@ -328,7 +328,7 @@ void wal_files_complete(struct wal *w)
         return;
     } else if (step == FILES_REMOVE || step == FILES_SET_ASIDE) {
         drop_first(w);
-        wal_slot_give(w, w->files_slot);
+        rb_wal_slot_give(w, w->files_slot);
         return;
     } else if (step == FILES_SET_LOST_ASIDE) {
         w->lost_count--;
@@ -341,11 +341,11 @@ void wal_files_complete(struct wal *w)
         return; /* FILES_DROP_FAILED */
     }
     if (w->files_step == FILES_IDLE) {
-        wal_stop(w, RB_ERR_FULL); /* the disk was given fewer operations than its users start */
+        rb_wal_stop(w, RB_ERR_FULL); /* the disk was given fewer operations than its users start */
     }
 }
 
-void wal_files_close(struct wal *w)
+void rb_wal_files_close(struct wal *w)
 {
     for (uint16_t slot = 0; slot < SLOT_COUNT; slot++) {
         if (w->files[slot].file != NULL) {

@@ -11,7 +11,7 @@
 #define HEADER_SEED UINT64_C(0x52696E674275734C)
 #define CHECKSUM_AT (WAL_HEADER_BYTES - 8)
 
-void wal_encode_header(uint8_t *out, const struct wal_batch_header *header)
+void rb_wal_encode_header(uint8_t *out, const struct wal_batch_header *header)
 {
     struct rb_writer writer = rb_writer_over(out, WAL_HEADER_BYTES);
     memset(out, 0, WAL_HEADER_BYTES);
@@ -50,7 +50,7 @@ static bool header_sound(const struct wal_batch_header *header)
            header->record_count <= (header->bytes - WAL_HEADER_BYTES) / WAL_RECORD_BYTES;
 }
 
-enum rb_err wal_decode_header(struct rb_slice bytes, struct wal_batch_header *ret_header)
+enum rb_err rb_wal_decode_header(struct rb_slice bytes, struct wal_batch_header *ret_header)
 {
     if (bytes.len < WAL_HEADER_BYTES) {
         return RB_ERR_CORRUPT;
@@ -102,8 +102,8 @@ static inline void store_u64(uint8_t *out, uint64_t value)
     }
 }
 
-void wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint64_t offset,
-                       const struct wal_record *record)
+void rb_wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint64_t offset,
+                          const struct wal_record *record)
 {
     const struct rb_log_record *r = &record->record;
     size_t whole = wal_record_bytes(r->body.len);
@@ -140,8 +140,8 @@ static bool record_sound(const struct rb_log_record *r)
     return false;
 }
 
-enum rb_err wal_decode_record(struct rb_slice bytes, uint64_t log_seed, uint64_t serial,
-                              uint64_t offset, struct wal_record *ret_record)
+enum rb_err rb_wal_decode_record(struct rb_slice bytes, uint64_t log_seed, uint64_t serial,
+                                 uint64_t offset, struct wal_record *ret_record)
 {
     struct rb_reader reader = rb_reader_over(bytes);
     uint64_t checksum = rb_read_u64(&reader);

@@ -72,14 +72,14 @@ static inline uint64_t wal_record_bytes(uint64_t body_bytes)
 }
 
 /** Fills WAL_HEADER_BYTES at `out`. */
-void wal_encode_header(uint8_t *out, const struct wal_batch_header *header);
+void rb_wal_encode_header(uint8_t *out, const struct wal_batch_header *header);
 /** Checks magic, version, checksum and the relations of the fields; RB_ERR_CORRUPT, RB_ERR_UNSUPPORTED (a later version). */
-RB_MUST_CHECK enum rb_err wal_decode_header(struct rb_slice bytes,
-                                            struct wal_batch_header *ret_header);
+RB_MUST_CHECK enum rb_err rb_wal_decode_header(struct rb_slice bytes,
+                                               struct wal_batch_header *ret_header);
 /** Fills wal_record_bytes() at `out`, which will stand at `offset` of file `serial`. */
-void wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint64_t offset,
-                       const struct wal_record *record);
+void rb_wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint64_t offset,
+                          const struct wal_record *record);
 /** The record at the beginning of `bytes`; RB_ERR_CORRUPT when its checksum or its fields are wrong. */
-RB_MUST_CHECK enum rb_err wal_decode_record(struct rb_slice bytes, uint64_t log_seed,
-                                            uint64_t serial, uint64_t offset,
-                                            struct wal_record *ret_record);
+RB_MUST_CHECK enum rb_err rb_wal_decode_record(struct rb_slice bytes, uint64_t log_seed,
+                                               uint64_t serial, uint64_t offset,
+                                               struct wal_record *ret_record);

@@ -59,7 +59,7 @@ static bool state_equal(const void *item, struct rb_slice slice)
     return state->group == key.group && state->key == key.key && state->type == key.type;
 }
 
-void wal_index_init(struct wal *w)
+void rb_wal_index_init(struct wal *w)
 {
     rb_map_init(&w->groups, w->options.budget, 0, group_equal, group_hash);
     rb_map_init(&w->states, w->options.budget, 0, state_equal, state_hash);
@@ -67,12 +67,12 @@ void wal_index_init(struct wal *w)
     rb_pool_init(&w->state_pool, w->options.budget, sizeof(struct wal_state), 64);
 }
 
-struct wal_group *wal_group_find(struct wal *w, uint64_t id)
+struct wal_group *rb_wal_group_find(struct wal *w, uint64_t id)
 {
     return rb_map_find(&w->groups, mix(id), rb_slice_of(&id, sizeof(id)));
 }
 
-struct wal_state *wal_state_find(struct wal *w, uint64_t group, uint8_t type, uint64_t key)
+struct wal_state *rb_wal_state_find(struct wal *w, uint64_t group, uint8_t type, uint64_t key)
 {
     struct state_key wanted = { group, key, type };
     return rb_map_find(&w->states, state_key_hash(group, type, key),
@@ -95,7 +95,7 @@ static wal_place *place_at(const struct wal_group *g, uint64_t index)
     return &g->places[(g->head + (index - g->base - 1)) & (g->cap - 1)];
 }
 
-wal_place wal_index_place(const struct wal_group *g, uint64_t index)
+wal_place rb_wal_index_place(const struct wal_group *g, uint64_t index)
 {
     return *place_at(g, index);
 }
@@ -165,7 +165,7 @@ static uint32_t run_of(const struct wal_group *g, uint64_t index)
     return low;
 }
 
-uint64_t wal_index_term(const struct wal_group *g, uint64_t index)
+uint64_t rb_wal_index_term(const struct wal_group *g, uint64_t index)
 {
     if (index == g->base) {
         return g->base_term;
@@ -215,7 +215,7 @@ static void shrink_places(struct wal *w, struct wal_group *g)
     }
 }
 
-void wal_index_truncate(struct wal *w, struct wal_group *g, uint64_t from)
+void rb_wal_index_truncate(struct wal *w, struct wal_group *g, uint64_t from)
 {
     rb_assert(from > g->base);
     while (g->last >= from) {
@@ -250,7 +250,7 @@ static void drop_prefix(struct wal *w, struct wal_group *g, uint64_t through, ui
     check_group(g);
 }
 
-enum rb_err wal_index_skip(struct wal *w, struct wal_group *g, uint64_t index)
+enum rb_err rb_wal_index_skip(struct wal *w, struct wal_group *g, uint64_t index)
 {
     rb_assert(index > g->last + 1);
     enum rb_err err = reserve_places(w, g, index - g->last);
@@ -266,7 +266,7 @@ enum rb_err wal_index_skip(struct wal *w, struct wal_group *g, uint64_t index)
     return RB_OK;
 }
 
-void wal_index_lose_entry(struct wal *w, struct wal_group *g, uint64_t index)
+void rb_wal_index_lose_entry(struct wal *w, struct wal_group *g, uint64_t index)
 {
     wal_place *place = place_at(g, index);
     forget_entry(w, g, *place);
@@ -307,12 +307,12 @@ static void remove_state(struct wal *w, struct wal_group *g, struct wal_state *s
     rb_pool_release(&w->state_pool, state);
 }
 
-void wal_index_lose_state(struct wal *w, struct wal_state *state)
+void rb_wal_index_lose_state(struct wal *w, struct wal_state *state)
 {
     w->stats.state_bytes -= wal_record_bytes(wal_place_body(state->place)) - wal_record_bytes(0);
     state->place = 0;
     rb_list_remove(&state->in_file);
-    wal_group_find(w, state->group)->damaged = true;
+    rb_wal_group_find(w, state->group)->damaged = true;
 }
 
 static void free_group_memory(struct wal *w, struct wal_group *g)
@@ -337,7 +337,7 @@ static void drop_group(struct wal *w, struct wal_group *g)
     rb_pool_release(&w->group_pool, g);
 }
 
-void wal_index_deinit(struct wal *w)
+void rb_wal_index_deinit(struct wal *w)
 {
     uint32_t at = 0;
     struct wal_state *state;
@@ -360,7 +360,7 @@ void wal_index_deinit(struct wal *w)
 static enum rb_err reserve_state(struct wal *w, struct wal_group *g,
                                  const struct rb_log_record *record)
 {
-    if (wal_state_find(w, record->group, record->type, record->index) != NULL) {
+    if (rb_wal_state_find(w, record->group, record->type, record->index) != NULL) {
         return RB_OK;
     }
     struct wal_state *state = rb_pool_acquire(&w->state_pool);
@@ -381,13 +381,13 @@ static enum rb_err reserve_state(struct wal *w, struct wal_group *g,
     return RB_OK;
 }
 
-enum rb_err wal_index_reserve(struct wal *w, const struct rb_log_record *record)
+enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *record)
 {
     if (record->kind == RB_LOG_STATE_REMOVE || record->kind == RB_LOG_TRUNCATE ||
         record->kind == RB_LOG_GROUP_DROP) {
         return RB_OK;
     }
-    struct wal_group *g = wal_group_find(w, record->group);
+    struct wal_group *g = rb_wal_group_find(w, record->group);
     bool added = g == NULL;
     if (added) {
         g = add_group(w, record->group);
@@ -408,15 +408,15 @@ enum rb_err wal_index_reserve(struct wal *w, const struct rb_log_record *record)
     return err;
 }
 
-uint16_t wal_index_chain(struct wal *w, const struct rb_log_record *record)
+uint16_t rb_wal_index_chain(struct wal *w, const struct rb_log_record *record)
 {
-    struct wal_group *g = wal_group_find(w, record->group);
+    struct wal_group *g = rb_wal_group_find(w, record->group);
     return g == NULL ? 0 : g->chain++;
 }
 
 static void apply_state(struct wal *w, const struct rb_log_record *record, wal_place place)
 {
-    struct wal_state *state = wal_state_find(w, record->group, record->type, record->index);
+    struct wal_state *state = rb_wal_state_find(w, record->group, record->type, record->index);
     rb_assert(state != NULL); /* reserved */
     w->stats.state_bytes -= wal_record_bytes(wal_place_body(state->place));
     w->stats.state_bytes += wal_record_bytes(wal_place_body(place));
@@ -442,9 +442,9 @@ static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_log
     rb_list_append(&w->files[wal_place_slot(place)].prefixes, &g->in_file);
 }
 
-void wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place)
+void rb_wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place)
 {
-    struct wal_group *g = wal_group_find(w, record->group);
+    struct wal_group *g = rb_wal_group_find(w, record->group);
     struct wal_state *state;
     if (g == NULL) {
         return; /* only a removal of what is not there, while recovering */
@@ -458,14 +458,14 @@ void wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_plac
         apply_state(w, record, place);
         break;
     case RB_LOG_STATE_REMOVE:
-        state = wal_state_find(w, record->group, record->type, record->index);
+        state = rb_wal_state_find(w, record->group, record->type, record->index);
         if (state != NULL) {
             remove_state(w, g, state);
         }
         break;
     case RB_LOG_TRUNCATE:
         if (record->index > g->base) {
-            wal_index_truncate(w, g, record->index);
+            rb_wal_index_truncate(w, g, record->index);
         }
         break;
     case RB_LOG_PREFIX:

@@ -18,7 +18,7 @@ static bool released(const struct wal *w, wal_place place)
 /* Where the record is now; RB_ERR_MISSING when the index has none. */
 static enum rb_err find_place(struct wal *w, const struct rb_log_read *read, wal_place *ret_place)
 {
-    struct wal_group *g = wal_group_find(w, read->group);
+    struct wal_group *g = rb_wal_group_find(w, read->group);
     if (g == NULL) {
         return RB_ERR_MISSING;
     }
@@ -26,9 +26,9 @@ static enum rb_err find_place(struct wal *w, const struct rb_log_read *read, wal
         if (read->index <= g->base || read->index > g->last) {
             return RB_ERR_MISSING;
         }
-        *ret_place = wal_index_place(g, read->index);
+        *ret_place = rb_wal_index_place(g, read->index);
     } else {
-        struct wal_state *state = wal_state_find(w, read->group, read->type, read->index);
+        struct wal_state *state = rb_wal_state_find(w, read->group, read->type, read->index);
         if (state == NULL) {
             return RB_ERR_MISSING;
         }
@@ -76,7 +76,7 @@ static enum rb_err start_read(struct wal *w, struct rb_log_read *read, wal_place
     return err;
 }
 
-enum rb_err wal_read(struct rb_log *log, struct rb_log_read *read)
+enum rb_err rb_wal_read(struct rb_log *log, struct rb_log_read *read)
 {
     struct wal *w = (struct wal *)log;
     wal_place place = 0;
@@ -107,7 +107,7 @@ static enum rb_err decode_at(struct wal *w, const struct rb_log_read *read, wal_
     struct wal_record found;
     struct rb_slice bytes =
         rb_slice_of(read->bytes + (offset - read->op.offset), (size_t)wal_align8(need));
-    enum rb_err err = wal_decode_record(bytes, w->log_seed, file->serial, offset, &found);
+    enum rb_err err = rb_wal_decode_record(bytes, w->log_seed, file->serial, offset, &found);
     if (err != RB_OK || found.record.kind != read->kind || found.record.group != read->group ||
         found.record.index != index ||
         (read->kind == RB_LOG_STATE && found.record.type != read->type)) {
@@ -124,29 +124,29 @@ static void name_damage(struct wal *w, const struct rb_log_read *read)
         .offset = wal_place_offset(read->place),
         .bytes = WAL_RECORD_BYTES + wal_place_body(read->place),
     };
-    wal_base_name(damage.file, file->serial, ".wal");
-    wal_damage(w, &damage);
+    rb_wal_base_name(damage.file, file->serial, ".wal");
+    rb_wal_damage(w, &damage);
     file->damaged = true;
     if (read->kind == RB_LOG_ENTRY) {
-        wal_index_lose_entry(w, wal_group_find(w, read->group), read->index);
+        rb_wal_index_lose_entry(w, rb_wal_group_find(w, read->group), read->index);
         return;
     }
-    struct wal_state *state = wal_state_find(w, read->group, read->type, read->index);
+    struct wal_state *state = rb_wal_state_find(w, read->group, read->type, read->index);
     if (state->place == read->place) {
-        wal_index_lose_state(w, state);
+        rb_wal_index_lose_state(w, state);
     }
 }
 
 /* The entries behind the first one, as far as they are in what was read. */
 static void take_more(struct wal *w, struct rb_log_read *read)
 {
-    const struct wal_group *g = wal_group_find(w, read->group);
+    const struct wal_group *g = rb_wal_group_find(w, read->group);
     while (read->record_count < read->record_max) {
         uint64_t index = read->index + read->record_count;
         if (index > g->last) {
             return;
         }
-        wal_place place = wal_index_place(g, index);
+        wal_place place = rb_wal_index_place(g, index);
         if (place == 0 || wal_place_slot(place) != wal_place_slot(read->place) ||
             decode_at(w, read, place, index, &read->records[read->record_count]) != RB_OK) {
             return; /* damage among them is named when it is read first */
@@ -164,7 +164,8 @@ static bool still_current(struct wal *w, const struct rb_log_read *read)
     }
     return now == read->place ||
            (read->kind == RB_LOG_STATE &&
-            wal_state_find(w, read->group, read->type, read->index)->carried_from == read->place);
+            rb_wal_state_find(w, read->group, read->type, read->index)->carried_from ==
+                read->place);
 }
 
 static enum rb_err judge(struct wal *w, struct rb_log_read *read)
@@ -186,7 +187,7 @@ static enum rb_err judge(struct wal *w, struct rb_log_read *read)
     return RB_OK;
 }
 
-void wal_read_complete(struct wal *w, struct rb_disk_op *op)
+void rb_wal_read_complete(struct wal *w, struct rb_disk_op *op)
 {
     struct rb_log_read *read = RB_CONTAINER(op, struct rb_log_read, op);
     struct wal_file *file = &w->files[wal_place_slot(read->place)];
@@ -198,7 +199,7 @@ void wal_read_complete(struct wal *w, struct rb_disk_op *op)
         read->in_flight = false;
         w->carry_loaded = read->err == RB_OK;
         if (read->err == RB_ERR_IO) {
-            w->carry_pause_ns = wal_now(w) + w->options.retry_ns;
+            w->carry_pause_ns = rb_wal_now(w) + w->options.retry_ns;
         }
         return;
     }
@@ -220,7 +221,7 @@ static void carry_prefixes(struct wal *w, struct wal_file *file)
         struct rb_log_record record = {
             .kind = RB_LOG_PREFIX, .group = g->id, .index = g->base, .term = g->base_term
         };
-        if (wal_put(w, NULL, &record) != RB_OK) {
+        if (rb_wal_put(w, NULL, &record) != RB_OK) {
             return;
         }
         w->stats.carried++;
@@ -230,9 +231,9 @@ static void carry_prefixes(struct wal *w, struct wal_file *file)
 static void carry_loaded_state(struct wal *w)
 {
     struct rb_log_read *read = &w->carry_read;
-    struct wal_state *state = wal_state_find(w, read->group, read->type, read->index);
+    struct wal_state *state = rb_wal_state_find(w, read->group, read->type, read->index);
     if (state != NULL && state->place == read->place) {
-        if (wal_put(w, NULL, &w->carry_record) != RB_OK) {
+        if (rb_wal_put(w, NULL, &w->carry_record) != RB_OK) {
             return; /* no room now: again with the next poll */
         }
         w->stats.carried++;
@@ -263,7 +264,7 @@ static void load_state(struct wal *w, const struct wal_state *state)
     }
 }
 
-void wal_carry_step(struct wal *w)
+void rb_wal_carry_step(struct wal *w)
 {
     if (w->stopped || w->close_wanted || w->carry_read.in_flight) {
         return;
@@ -273,7 +274,7 @@ void wal_carry_step(struct wal *w)
     }
     struct wal_file *oldest = w->order_count == 0 ? NULL : &w->files[w->order[0]];
     if (w->carry_loaded || w->order_count <= FILES_KEPT || oldest->entry_count > 0 ||
-        wal_now(w) < w->carry_pause_ns) {
+        rb_wal_now(w) < w->carry_pause_ns) {
         return;
     }
     carry_prefixes(w, oldest);

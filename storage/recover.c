@@ -24,10 +24,10 @@
 #define LIST_BYTES (256u << 10)
 #define WINDOW_BYTES (4u << 20)
 
-void recover_fail(struct wal *w, enum rb_err err)
+void rb_recover_fail(struct wal *w, enum rb_err err)
 {
     w->recover->step = DONE;
-    wal_opened(w, err);
+    rb_wal_opened(w, err);
 }
 
 /* ---- names ---- */
@@ -101,10 +101,10 @@ static void go(struct wal_recover *r, enum recover_step step)
 static void begin_scan(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    recover_build_chain(r);
-    enum rb_err err = recover_take_slots(w);
+    rb_recover_build_chain(r);
+    enum rb_err err = rb_recover_take_slots(w);
     if (err != RB_OK) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
         return;
     }
     go(r, SCAN);
@@ -134,8 +134,8 @@ static uint64_t accepted_oldest(struct wal_recover *r)
 static void forget_scan(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    wal_index_deinit(w);
-    wal_index_init(w);
+    rb_wal_index_deinit(w);
+    rb_wal_index_init(w);
     for (uint32_t i = 0; i < r->chain_count; i++) {
         struct found *f = chain_file(r, i);
         w->files[f->slot] = (struct wal_file){ 0 };
@@ -215,11 +215,11 @@ static void report_missing(struct wal *w)
         if (gone.serial < w->oldest_limit) {
             w->oldest_limit = gone.serial;
         }
-        struct found *destroyed = recover_find_serial(r, gone.serial);
+        struct found *destroyed = rb_recover_find_serial(r, gone.serial);
         if (destroyed != NULL && destroyed->use == FOUND_UNKNOWN) {
             destroyed->use = FOUND_DESTROYED;
         }
-        recover_name_damage(w, &gone, 0, 0, 0, 0);
+        rb_recover_name_damage(w, &gone, 0, 0, 0, 0);
     }
 }
 
@@ -243,10 +243,10 @@ static void report_lost(struct wal *w)
     for (uint32_t i = 0; i < r->count; i++) {
         struct found *f = &r->found[i];
         if (f->use == FOUND_CHAIN && f->true_size < f->header.file_bytes) {
-            recover_name_damage(w, f, f->true_size, f->header.file_bytes, 0, 0);
+            rb_recover_name_damage(w, f, f->true_size, f->header.file_bytes, 0, 0);
         } else if (is_lost(w, f)) {
             f->use = FOUND_LOST;
-            recover_name_damage(w, f, 0, f->true_size, 0, 0);
+            rb_recover_name_damage(w, f, 0, f->true_size, 0, 0);
         }
     }
 }
@@ -273,7 +273,7 @@ static void settle(struct wal *w)
     w->released = w->sequence - 1;
     w->epoch = r->epoch + 1;
     w->durable_oldest = r->chain_count == 0 ? 1 : chain_file(r, r->chain_count - 1)->oldest;
-    struct wal_file *last = wal_current(w);
+    struct wal_file *last = rb_wal_current(w);
     w->released_serial = last == NULL ? 0 : last->serial;
     w->released_end = w->write_offset;
     while (w->log_seed == 0) {
@@ -290,7 +290,7 @@ static bool step_sync(struct wal *w)
         if (f->last_sequence > r->durable) {
             enum rb_err err = rb_disk_sync(w->options.disk, &r->op, f->file);
             if (err != RB_OK) {
-                recover_fail(w, err);
+                rb_recover_fail(w, err);
             }
             return false;
         }
@@ -308,12 +308,12 @@ static bool step_names(struct wal *w)
         struct rb_disk_file *handle = f->file;
         enum rb_err err = RB_OK;
         f->file = NULL; /* the slot's, or closed below */
-        wal_name(w, r->name, f->serial, f->marked ? ".wal.damaged" : ".wal");
+        rb_wal_name(w, r->name, f->serial, f->marked ? ".wal.damaged" : ".wal");
         if (f->use == FOUND_CHAIN) {
             if (!marked || f->marked) {
                 continue;
             }
-            wal_name(w, r->name_to, f->serial, ".wal.damaged");
+            rb_wal_name(w, r->name_to, f->serial, ".wal.damaged");
             w->files[f->slot].marked = true;
             w->kept_damaged++;
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
@@ -325,17 +325,17 @@ static bool step_names(struct wal *w)
             if (f->marked) {
                 continue;
             }
-            wal_name(w, r->name_to, f->serial, ".wal.damaged");
+            rb_wal_name(w, r->name_to, f->serial, ".wal.damaged");
             w->kept_damaged++;
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
         } else if (f->use == FOUND_DESTROYED || marked) {
             rb_disk_close(w->options.disk, handle);
-            wal_name(w, r->name_to, f->serial, ".wal.aside");
+            rb_wal_name(w, r->name_to, f->serial, ".wal.aside");
             w->kept_damaged += f->marked ? 0 : 1;
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
         } else if (f->size == w->options.file_bytes && w->spare_count < SPARES_MAX) {
-            uint16_t slot = wal_slot_take(w);
-            wal_file_init(w, slot, f->serial, f->size, handle);
+            uint16_t slot = rb_wal_slot_take(w);
+            rb_wal_file_init(w, slot, f->serial, f->size, handle);
             w->spares[w->spare_count++] = slot;
             continue;
         } else {
@@ -343,7 +343,7 @@ static bool step_names(struct wal *w)
             err = rb_disk_remove(w->options.disk, &r->op, r->name);
         }
         if (err != RB_OK) {
-            recover_fail(w, err);
+            rb_recover_fail(w, err);
         }
         return false;
     }
@@ -357,13 +357,13 @@ static bool step_new_file(struct wal *w)
         return false;
     }
     if (w->stopped) {
-        recover_fail(w, w->stopped_err);
+        rb_recover_fail(w, w->stopped_err);
         return false;
     }
     if (w->next_ready || w->full || w->limited) {
         return true;
     }
-    wal_files_step(w, wal_now(w));
+    rb_wal_files_step(w, rb_wal_now(w));
     return w->files_step == FILES_IDLE; /* nothing could be started */
 }
 
@@ -373,7 +373,7 @@ static bool step_new_file(struct wal *w)
 static bool step_clear_tail(struct wal *w)
 {
     struct wal_recover *r = w->recover;
-    struct wal_file *file = wal_current(w);
+    struct wal_file *file = rb_wal_current(w);
     if (w->next_ready || file == NULL || file->damaged || file->size > w->options.file_bytes) {
         return true;
     }
@@ -392,7 +392,7 @@ static bool step_clear_tail(struct wal *w)
     enum rb_err err = rb_disk_write(w->options.disk, &r->op, file->file, r->offset, r->window, len);
     r->offset += len;
     if (err != RB_OK) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
     }
     return false;
 }
@@ -404,17 +404,17 @@ static bool step_first_batch(struct wal *w)
         r->started = true;
         w->next_flags = WAL_FLAG_OPENED;
         if (w->next_ready) {
-            wal_rotate(w);
-        } else if (w->tail_closed || w->write_offset == wal_current(w)->size) {
+            rb_wal_rotate(w);
+        } else if (w->tail_closed || w->write_offset == rb_wal_current(w)->size) {
             return true;
         }
-        if (!wal_submit_mark(w, 0)) {
-            recover_fail(w, RB_ERR_FULL);
+        if (!rb_wal_submit_mark(w, 0)) {
+            rb_recover_fail(w, RB_ERR_FULL);
             return false;
         }
     }
     if (w->stopped) {
-        recover_fail(w, w->stopped_err);
+        rb_recover_fail(w, w->stopped_err);
         return false;
     }
     return w->flying_count == 0;
@@ -463,7 +463,7 @@ static bool step_open(struct wal *w)
         r->started = false;
     }
     if (r->count == SLOT_COUNT) {
-        recover_fail(w, RB_ERR_LIMIT);
+        rb_recover_fail(w, RB_ERR_LIMIT);
         return false;
     }
     if (!next_name(w, f)) {
@@ -473,7 +473,7 @@ static bool step_open(struct wal *w)
     r->started = true;
     enum rb_err err = rb_disk_open(w->options.disk, &r->op, r->name, RB_DISK_DURABLE);
     if (err != RB_OK) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
     }
     return false;
 }
@@ -491,7 +491,7 @@ static bool run_step(struct wal *w)
             r->started = true;
             enum rb_err err = start_op(w);
             if (err != RB_OK) {
-                recover_fail(w, err);
+                rb_recover_fail(w, err);
             }
             return false;
         }
@@ -499,9 +499,9 @@ static bool run_step(struct wal *w)
     case OPEN:
         return step_open(w);
     case PROBE:
-        return recover_probe(w);
+        return rb_recover_probe(w);
     case SCAN:
-        return recover_scan(w);
+        return rb_recover_scan(w);
     case SYNC:
         return step_sync(w);
     case NAMES:
@@ -542,7 +542,7 @@ static void next_step(struct wal *w)
         break;
     case FIRST_BATCH:
         r->step = DONE;
-        wal_opened(w, RB_OK);
+        rb_wal_opened(w, RB_OK);
         break;
     default:
         go(r, r->step + 1);
@@ -550,26 +550,26 @@ static void next_step(struct wal *w)
     }
 }
 
-void wal_recover_step(struct wal *w)
+void rb_wal_recover_step(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     if (r->op.in_flight || r->step == DONE) {
         return;
     }
     if (r->step == PROBE || r->step == SCAN) {
-        recover_window_read(w);
+        rb_recover_window_read(w);
     } else if (r->step != NEW_FILE && r->step != FIRST_BATCH && r->op.err != RB_OK) {
-        recover_fail(w, r->op.err);
+        rb_recover_fail(w, r->op.err);
     }
     while (w->phase == WAL_OPENING && run_step(w)) {
         next_step(w);
     }
     if (w->phase != WAL_OPENING) {
-        wal_recover_free(w);
+        rb_wal_recover_free(w);
     }
 }
 
-void wal_recover_free(struct wal *w)
+void rb_wal_recover_free(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     if (r == NULL) {
@@ -588,7 +588,7 @@ void wal_recover_free(struct wal *w)
     w->recover = NULL;
 }
 
-enum rb_err wal_recover_start(struct wal *w)
+enum rb_err rb_wal_recover_start(struct wal *w)
 {
     struct wal_recover *r = rb_alloc(w->options.budget, sizeof(*r));
     if (r == NULL) {

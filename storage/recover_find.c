@@ -8,7 +8,7 @@
 /* ---- the window ---- */
 
 /* The bytes [offset, offset + len) of the file when they are there; NULL: a read was started, or the log has failed. */
-uint8_t *recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t len)
+uint8_t *rb_recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t len)
 {
     struct wal_recover *r = w->recover;
     if (r->window_file == f && offset >= r->window_offset &&
@@ -20,7 +20,7 @@ uint8_t *recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t 
         if (len > r->window_cap) {
             uint8_t *larger = rb_disk_alloc(w->options.disk, len);
             if (larger == NULL) {
-                recover_fail(w, RB_ERR_MEMORY);
+                rb_recover_fail(w, RB_ERR_MEMORY);
                 return NULL;
             }
             rb_disk_free(w->options.disk, r->window, r->window_cap);
@@ -39,13 +39,13 @@ uint8_t *recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t 
         rb_disk_read(w->options.disk, &r->op, f->file, r->window_offset + r->window_filled,
                      r->window + r->window_filled, piece);
     if (err != RB_OK) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
     }
     return NULL;
 }
 
 /* Bytes that cannot be read are zeroes: they hold nothing. Only around them the reads are single blocks. */
-void recover_window_read(struct wal *w)
+void rb_recover_window_read(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     uint32_t piece = r->op.len;
@@ -65,11 +65,11 @@ void recover_window_read(struct wal *w)
 }
 
 /* A header that says that it stands where it was found, whole inside the file. */
-enum rb_err recover_header_at(const struct found *f, const uint8_t *bytes, uint64_t offset,
-                              struct wal_batch_header *ret_header)
+enum rb_err rb_recover_header_at(const struct found *f, const uint8_t *bytes, uint64_t offset,
+                                 struct wal_batch_header *ret_header)
 {
     struct wal_batch_header header;
-    enum rb_err err = wal_decode_header(rb_slice_of(bytes, WAL_HEADER_BYTES), &header);
+    enum rb_err err = rb_wal_decode_header(rb_slice_of(bytes, WAL_HEADER_BYTES), &header);
     if (err != RB_OK) {
         return err;
     }
@@ -117,15 +117,15 @@ static bool probe_file(struct wal *w, struct found *f, bool newest)
 {
     struct wal_recover *r = w->recover;
     while (r->offset + RB_DISK_ALIGN <= f->size) {
-        const uint8_t *bytes = recover_need(w, f, r->offset, RB_DISK_ALIGN);
+        const uint8_t *bytes = rb_recover_need(w, f, r->offset, RB_DISK_ALIGN);
         struct wal_batch_header header;
         if (bytes == NULL) {
             return false;
         }
-        enum rb_err err = recover_header_at(f, bytes, r->offset, &header);
+        enum rb_err err = rb_recover_header_at(f, bytes, r->offset, &header);
         r->offset += RB_DISK_ALIGN;
         if (err == RB_ERR_UNSUPPORTED) {
-            recover_fail(w, err);
+            rb_recover_fail(w, err);
             return false;
         }
         if (err != RB_OK) {
@@ -146,7 +146,7 @@ static bool probe_file(struct wal *w, struct found *f, bool newest)
 }
 
 /* From the newest file to the oldest. */
-bool recover_probe(struct wal *w)
+bool rb_recover_probe(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     while (r->at > 0) {
@@ -170,7 +170,7 @@ bool recover_probe(struct wal *w)
 
 /* ---- the chain of files ---- */
 
-struct found *recover_find_serial(struct wal_recover *r, uint64_t serial)
+struct found *rb_recover_find_serial(struct wal_recover *r, uint64_t serial)
 {
     for (uint32_t i = 0; i < r->count; i++) {
         if (r->found[i].serial == serial) {
@@ -200,7 +200,7 @@ static struct found *before(struct wal_recover *r, struct found *f)
     if (wanted == 0) {
         return NULL;
     }
-    struct found *prev = recover_find_serial(r, wanted);
+    struct found *prev = rb_recover_find_serial(r, wanted);
     uint64_t end = f->header.prev_end;
     if (prev == NULL || !prev->has_header) {
         if (wanted < r->oldest) {
@@ -217,7 +217,7 @@ static struct found *before(struct wal_recover *r, struct found *f)
     return prev;
 }
 
-void recover_build_chain(struct wal_recover *r)
+void rb_recover_build_chain(struct wal_recover *r)
 {
     settle_oldest(r);
     if (r->newest == SLOT_COUNT) {
@@ -238,16 +238,16 @@ void recover_build_chain(struct wal_recover *r)
 }
 
 /* Every file of the chain gets a slot, in order. */
-enum rb_err recover_take_slots(struct wal *w)
+enum rb_err rb_recover_take_slots(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     for (uint32_t i = 0; i < r->chain_count; i++) {
         struct found *f = &r->found[r->chain[i]];
-        f->slot = wal_slot_take(w);
+        f->slot = rb_wal_slot_take(w);
         if (f->slot == SLOT_NONE) {
             return RB_ERR_LIMIT;
         }
-        wal_file_init(w, f->slot, f->serial, f->size, f->file);
+        rb_wal_file_init(w, f->slot, f->serial, f->size, f->file);
         struct wal_file *file = &w->files[f->slot];
         file->prev_serial = f->header.prev_serial;
         file->prev_end = f->header.prev_end;

@@ -87,23 +87,23 @@ static inline struct found *chain_file(struct wal_recover *r, uint32_t at)
 }
 
 /** The log does not open. */
-void recover_fail(struct wal *w, enum rb_err err);
+void rb_recover_fail(struct wal *w, enum rb_err err);
 
 /* recover_find.c */
 /** The bytes [offset, offset + len) of the file when they are there; NULL: a read was started, or the log has failed. */
-uint8_t *recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t len);
-/** After the read that recover_need started. */
-void recover_window_read(struct wal *w);
-enum rb_err recover_header_at(const struct found *f, const uint8_t *bytes, uint64_t offset,
-                              struct wal_batch_header *ret_header);
+uint8_t *rb_recover_need(struct wal *w, struct found *f, uint64_t offset, uint32_t len);
+/** After the read that rb_recover_need started. */
+void rb_recover_window_read(struct wal *w);
+enum rb_err rb_recover_header_at(const struct found *f, const uint8_t *bytes, uint64_t offset,
+                                 struct wal_batch_header *ret_header);
 /** True: every file has been looked at. */
-bool recover_probe(struct wal *w);
-struct found *recover_find_serial(struct wal_recover *r, uint64_t serial);
-void recover_build_chain(struct wal_recover *r);
-enum rb_err recover_take_slots(struct wal *w);
+bool rb_recover_probe(struct wal *w);
+struct found *rb_recover_find_serial(struct wal_recover *r, uint64_t serial);
+void rb_recover_build_chain(struct wal_recover *r);
+enum rb_err rb_recover_take_slots(struct wal *w);
 
 /* recover_scan.c */
-void recover_name_damage(struct wal *w, struct found *f, uint64_t from, uint64_t end,
-                         uint64_t first_batch, uint64_t batches);
+void rb_recover_name_damage(struct wal *w, struct found *f, uint64_t from, uint64_t end,
+                            uint64_t first_batch, uint64_t batches);
 /** True: every file was read, or the log was cut. */
-bool recover_scan(struct wal *w);
+bool rb_recover_scan(struct wal *w);

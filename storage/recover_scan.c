@@ -11,7 +11,7 @@
 /* Makes room in front of an entry whose predecessors are not there. */
 static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
 {
-    struct wal_group *g = wal_group_find(w, record->group);
+    struct wal_group *g = rb_wal_group_find(w, record->group);
     bool first = !g->entry_seen;
     g->entry_seen = true;
     if (first && record->index > g->last + 1) {
@@ -26,13 +26,13 @@ static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
     }
     g->damaged = true; /* a record in between was lost */
     if (record->index <= g->last) {
-        wal_index_truncate(w, g, record->index);
+        rb_wal_index_truncate(w, g, record->index);
         return RB_OK;
     }
     if (record->index - g->last <= SKIP_MAX) {
-        return wal_index_skip(w, g, record->index);
+        return rb_wal_index_skip(w, g, record->index);
     }
-    wal_index_truncate(w, g, g->base + 1);
+    rb_wal_index_truncate(w, g, g->base + 1);
     g->base = g->last = record->index - 1;
     g->base_term = 0;
     g->guessed = true;
@@ -42,7 +42,7 @@ static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
 /* A group's older entries are not there, and what we took for its base is too high: it is `base`, or what a prefix record said. */
 static void lower_guess(struct wal *w, struct wal_group *g, uint64_t base)
 {
-    wal_index_truncate(w, g, g->base + 1);
+    rb_wal_index_truncate(w, g, g->base + 1);
     g->base = g->last = base;
     if (base <= g->known_base) {
         g->guessed = false;
@@ -55,7 +55,7 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
                                 uint64_t offset)
 {
     const struct rb_log_record *record = &found->record;
-    struct wal_group *g = wal_group_find(w, record->group);
+    struct wal_group *g = rb_wal_group_find(w, record->group);
     bool added = g == NULL;
     if (!added && g->guessed && record->index <= g->base &&
         (record->kind == RB_LOG_ENTRY || record->kind == RB_LOG_TRUNCATE)) {
@@ -65,11 +65,11 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
         g->damaged = true;
         return RB_OK;
     }
-    enum rb_err err = wal_index_reserve(w, record);
+    enum rb_err err = rb_wal_index_reserve(w, record);
     if (err != RB_OK) {
         return err;
     }
-    g = wal_group_find(w, record->group);
+    g = rb_wal_group_find(w, record->group);
     if (g != NULL) {
         g->damaged = g->damaged || (!added && found->chain != g->chain);
         g->in_doubt = false;
@@ -77,12 +77,12 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
     }
     if (record->kind == RB_LOG_ENTRY) {
         err = fit_entry(w, record);
-        err = err == RB_OK ? wal_index_reserve(w, record) : err;
+        err = err == RB_OK ? rb_wal_index_reserve(w, record) : err;
         if (err != RB_OK) {
             return err;
         }
     }
-    wal_index_apply(w, record, wal_place_of(f->slot, offset, record->body.len));
+    rb_wal_index_apply(w, record, wal_place_of(f->slot, offset, record->body.len));
     w->stats.recovered_records++;
     f->record_count++;
     return RB_OK;
@@ -95,8 +95,8 @@ static bool batch_whole(struct wal *w, const struct found *f, const uint8_t *byt
     uint64_t at = WAL_HEADER_BYTES;
     for (uint32_t i = 0; i < header->record_count; i++) {
         struct wal_record record;
-        if (wal_decode_record(rb_slice_of(bytes + at, header->bytes - at), w->log_seed, f->serial,
-                              header->offset + at, &record) != RB_OK) {
+        if (rb_wal_decode_record(rb_slice_of(bytes + at, header->bytes - at), w->log_seed,
+                                 f->serial, header->offset + at, &record) != RB_OK) {
             return false;
         }
         at += wal_record_bytes(record.record.body.len);
@@ -112,8 +112,8 @@ static enum rb_err apply_all(struct wal *w, struct found *f, const uint8_t *byte
     enum rb_err err = RB_OK;
     while (at + WAL_RECORD_BYTES <= len && err == RB_OK) {
         struct wal_record record;
-        if (wal_decode_record(rb_slice_of(bytes + at, len - at), w->log_seed, f->serial,
-                              offset + at, &record) == RB_OK) {
+        if (rb_wal_decode_record(rb_slice_of(bytes + at, len - at), w->log_seed, f->serial,
+                                 offset + at, &record) == RB_OK) {
             err = apply_record(w, f, &record, offset + at);
             at += wal_record_bytes(record.record.body.len);
         } else {
@@ -123,15 +123,15 @@ static enum rb_err apply_all(struct wal *w, struct found *f, const uint8_t *byte
     return err;
 }
 
-void recover_name_damage(struct wal *w, struct found *f, uint64_t from, uint64_t end,
-                         uint64_t first_batch, uint64_t batches)
+void rb_recover_name_damage(struct wal *w, struct found *f, uint64_t from, uint64_t end,
+                            uint64_t first_batch, uint64_t batches)
 {
     struct rb_log_damage damage = { .offset = from,
                                     .bytes = end > from ? end - from : 0,
                                     .first_batch = first_batch,
                                     .batches = batches };
-    wal_base_name(damage.file, f->serial, ".wal");
-    wal_damage(w, &damage);
+    rb_wal_base_name(damage.file, f->serial, ".wal");
+    rb_wal_damage(w, &damage);
     f->damaged = true;
     if (f->slot != SLOT_NONE) {
         w->files[f->slot].damaged = true;
@@ -159,7 +159,7 @@ static void cut_here(struct wal *w)
     }
     if (r->expect <= r->durable) { /* batches that were acknowledged are not there at all */
         struct found *f = chain_file(r, r->chain_at);
-        recover_name_damage(w, f, r->offset, f->end, r->expect, r->durable - r->expect + 1);
+        rb_recover_name_damage(w, f, r->offset, f->end, r->expect, r->durable - r->expect + 1);
         r->expect = r->durable + 1;
     }
     r->cut = true;
@@ -174,18 +174,18 @@ static bool close_gap(struct wal *w)
     uint64_t end = r->gap_chain == r->chain_at ? r->offset : f->end;
     uint64_t len = end - r->gap_from;
     if (len > 0 && len <= WAL_BATCH_MAX) {
-        const uint8_t *bytes = recover_need(w, f, r->gap_from, (uint32_t)len);
+        const uint8_t *bytes = rb_recover_need(w, f, r->gap_from, (uint32_t)len);
         if (bytes == NULL) {
             return false;
         }
-        recover_name_damage(w, f, r->gap_from, end, r->expect, header->sequence - r->expect);
+        rb_recover_name_damage(w, f, r->gap_from, end, r->expect, header->sequence - r->expect);
         enum rb_err err = apply_all(w, f, bytes, r->gap_from, len);
         if (err != RB_OK) {
-            recover_fail(w, err);
+            rb_recover_fail(w, err);
             return false;
         }
     } else {
-        recover_name_damage(w, f, r->gap_from, end, r->expect, header->sequence - r->expect);
+        rb_recover_name_damage(w, f, r->gap_from, end, r->expect, header->sequence - r->expect);
     }
     r->in_gap = r->closing = false;
     r->expect = header->sequence;
@@ -207,26 +207,26 @@ static void accepted(struct wal_recover *r, struct found *f, const struct wal_ba
 static bool take_batch(struct wal *w, struct found *f, const struct wal_batch_header *header)
 {
     struct wal_recover *r = w->recover;
-    const uint8_t *bytes = recover_need(w, f, r->offset, (uint32_t)wal_pad(header->bytes));
+    const uint8_t *bytes = rb_recover_need(w, f, r->offset, (uint32_t)wal_pad(header->bytes));
     if (bytes == NULL) {
         return false;
     }
     if (!batch_whole(w, f, bytes, header)) {
         if (header->sequence > r->durable && r->unreadable) {
-            recover_fail(w, RB_ERR_IO); /* it may well have been durable: not ours to cut */
+            rb_recover_fail(w, RB_ERR_IO); /* it may well have been durable: not ours to cut */
             return false;
         }
         if (header->sequence > r->durable) {
             cut_here(w);
             return false;
         }
-        recover_name_damage(w, f, r->offset, r->offset + wal_pad(header->bytes), header->sequence,
-                            1);
+        rb_recover_name_damage(w, f, r->offset, r->offset + wal_pad(header->bytes),
+                               header->sequence, 1);
     }
     enum rb_err err = apply_all(w, f, bytes + WAL_HEADER_BYTES, r->offset + WAL_HEADER_BYTES,
                                 header->bytes - WAL_HEADER_BYTES);
     if (err != RB_OK) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
         return false;
     }
     accepted(r, f, header);
@@ -244,7 +244,7 @@ static bool skip_block(struct wal *w)
     }
     if (r->expect > r->durable) {
         if (r->unreadable) {
-            recover_fail(w, RB_ERR_IO);
+            rb_recover_fail(w, RB_ERR_IO);
         } else {
             cut_here(w);
         }
@@ -267,13 +267,13 @@ static bool scan_block(struct wal *w, struct found *f)
     if (r->closing) {
         return close_gap(w);
     }
-    const uint8_t *bytes = recover_need(w, f, r->offset, RB_DISK_ALIGN);
+    const uint8_t *bytes = rb_recover_need(w, f, r->offset, RB_DISK_ALIGN);
     if (bytes == NULL) {
         return false;
     }
-    enum rb_err err = recover_header_at(f, bytes, r->offset, &header);
+    enum rb_err err = rb_recover_header_at(f, bytes, r->offset, &header);
     if (err == RB_ERR_UNSUPPORTED) {
-        recover_fail(w, err);
+        rb_recover_fail(w, err);
         return false;
     }
     bool fits = err == RB_OK && header.log_seed == w->log_seed && header.sequence >= r->expect &&
@@ -311,7 +311,7 @@ static void next_file(struct wal_recover *r)
 }
 
 /* True: every file was read, or the log was cut. */
-bool recover_scan(struct wal *w)
+bool rb_recover_scan(struct wal *w)
 {
     struct wal_recover *r = w->recover;
     while (!r->cut && r->step == SCAN) {

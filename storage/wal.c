@@ -31,7 +31,7 @@ static struct wal *wal_of(struct rb_log *log)
     return (struct wal *)log;
 }
 
-uint64_t wal_now(struct wal *w)
+uint64_t rb_wal_now(struct wal *w)
 {
     return rb_env_now(w->options.env);
 }
@@ -61,7 +61,7 @@ static void end_waiters(struct wal *w, struct wal_batch *batch, enum rb_err err)
     batch->first = batch->last = NULL;
 }
 
-void wal_stop(struct wal *w, enum rb_err err)
+void rb_wal_stop(struct wal *w, enum rb_err err)
 {
     if (w->stopped) {
         return;
@@ -79,7 +79,7 @@ void wal_stop(struct wal *w, enum rb_err err)
     }
 }
 
-void wal_damage(struct wal *w, const struct rb_log_damage *damage)
+void rb_wal_damage(struct wal *w, const struct rb_log_damage *damage)
 {
     w->stats.damages++;
     if (w->damage_count < RB_LOG_DAMAGES_MAX) {
@@ -114,7 +114,7 @@ static void batch_complete(struct wal *w, struct wal_batch *batch)
     rb_assert(batch->state == BATCH_FLYING);
     batch->state = BATCH_DONE;
     if (batch->op.err != RB_OK) {
-        wal_stop(w, batch->op.err);
+        rb_wal_stop(w, batch->op.err);
     }
     release(w);
 }
@@ -124,7 +124,7 @@ static void batch_complete(struct wal *w, struct wal_batch *batch)
 /* Where the next batch will stand, and how much room the file has there. */
 static uint64_t room_in_file(struct wal *w)
 {
-    struct wal_file *file = wal_current(w);
+    struct wal_file *file = rb_wal_current(w);
     return file == NULL || w->tail_closed ? 0 : file->size - w->write_offset;
 }
 
@@ -158,7 +158,7 @@ static void fill_header(struct wal *w, struct wal_batch *batch)
 {
     const struct wal_file *file = &w->files[batch->slot];
     batch->sequence = w->sequence;
-    batch->oldest = wal_oldest_serial(w);
+    batch->oldest = rb_wal_oldest_serial(w);
     struct wal_batch_header header = {
         .log_seed = w->log_seed,
         .serial = file->serial,
@@ -175,7 +175,7 @@ static void fill_header(struct wal *w, struct wal_batch *batch)
         .flags = batch->flags,
         .file_bytes = file->size,
     };
-    wal_encode_header(batch->bytes, &header);
+    rb_wal_encode_header(batch->bytes, &header);
 }
 
 /* Sends the open batch to the disk; false when neither we nor the disk have room for another write. */
@@ -193,7 +193,7 @@ static bool submit(struct wal *w)
         return false;
     }
     batch->state = BATCH_FLYING;
-    batch->started_ns = wal_now(w);
+    batch->started_ns = rb_wal_now(w);
     w->last_write_ns = batch->started_ns;
     w->flying[(w->flying_head + w->flying_count) % RB_WAL_WRITES_MAX] = batch;
     w->flying_count++;
@@ -276,7 +276,7 @@ static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_k
         if (!w->next_ready || !may_rotate(w, kind)) {
             return refuse(w);
         }
-        wal_rotate(w);
+        rb_wal_rotate(w);
     }
     open_batch(w);
     return RB_OK;
@@ -284,7 +284,7 @@ static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_k
 
 static enum rb_err check_write(struct wal *w, const struct rb_log_record *r)
 {
-    struct wal_group *g = wal_group_find(w, r->group);
+    struct wal_group *g = rb_wal_group_find(w, r->group);
     uint64_t base = g == NULL ? 0 : g->base;
     uint64_t last = g == NULL ? 0 : g->last;
     if (r->body.len > RB_LOG_BODY_MAX ||
@@ -299,7 +299,7 @@ static enum rb_err check_write(struct wal *w, const struct rb_log_record *r)
                    ? RB_ERR_LIMIT
                    : RB_OK;
     case RB_LOG_STATE_REMOVE:
-        return wal_state_find(w, r->group, r->type, r->index) == NULL ? RB_ERR_MISSING : RB_OK;
+        return rb_wal_state_find(w, r->group, r->type, r->index) == NULL ? RB_ERR_MISSING : RB_OK;
     case RB_LOG_TRUNCATE:
         return r->index > base && r->index <= last ? RB_OK : RB_ERR_INVALID;
     case RB_LOG_PREFIX:
@@ -311,23 +311,24 @@ static enum rb_err check_write(struct wal *w, const struct rb_log_record *r)
 }
 
 /* `write` NULL: nobody waits for it (a state or prefix carried forward). */
-enum rb_err wal_put(struct wal *w, struct rb_log_write *write, const struct rb_log_record *record)
+enum rb_err rb_wal_put(struct wal *w, struct rb_log_write *write,
+                       const struct rb_log_record *record)
 {
     uint64_t bytes = wal_record_bytes(record->body.len);
     enum rb_err err = make_room(w, bytes, record->kind);
-    err =
-        err == RB_OK ? wal_index_reserve(w, record) : err; /* the last thing that can be refused */
+    err = err == RB_OK ? rb_wal_index_reserve(w, record)
+                       : err; /* the last thing that can be refused */
     if (err != RB_OK) {
         return err;
     }
     struct wal_batch *batch = w->open;
     uint64_t offset = batch->offset + batch->used;
-    struct wal_record full = { *record, wal_index_chain(w, record) };
-    wal_encode_record(batch->bytes + batch->used, w->log_seed, w->files[batch->slot].serial, offset,
-                      &full);
+    struct wal_record full = { *record, rb_wal_index_chain(w, record) };
+    rb_wal_encode_record(batch->bytes + batch->used, w->log_seed, w->files[batch->slot].serial,
+                         offset, &full);
     batch->used += (uint32_t)bytes;
     batch->record_count++;
-    wal_index_apply(w, record, wal_place_of(batch->slot, offset, record->body.len));
+    rb_wal_index_apply(w, record, wal_place_of(batch->slot, offset, record->body.len));
     if (write != NULL) {
         write->next = NULL;
         write->in_flight = true;
@@ -352,20 +353,20 @@ static enum rb_err wal_write(struct rb_log *log, struct rb_log_write *write,
         return RB_ERR_IO;
     }
     enum rb_err err = check_write(w, record);
-    return err == RB_OK ? wal_put(w, write, record) : err;
+    return err == RB_OK ? rb_wal_put(w, write, record) : err;
 }
 
 /* ---- open, seal, close ---- */
 
 /* A batch without records says that everything before it is durable. False: not now. */
-bool wal_submit_mark(struct wal *w, uint32_t flags)
+bool rb_wal_submit_mark(struct wal *w, uint32_t flags)
 {
     if (w->open == NULL) {
         if (room_in_file(w) < RB_DISK_ALIGN) {
             if (!w->next_ready) {
                 return false;
             }
-            wal_rotate(w);
+            rb_wal_rotate(w);
         }
         w->next_flags |= flags;
         open_batch(w);
@@ -375,7 +376,7 @@ bool wal_submit_mark(struct wal *w, uint32_t flags)
     return submit(w);
 }
 
-void wal_opened(struct wal *w, enum rb_err err)
+void rb_wal_opened(struct wal *w, enum rb_err err)
 {
     rb_assert(w->phase == WAL_OPENING);
     w->opened_err = err;
@@ -389,7 +390,7 @@ static void seal_when_idle(struct wal *w, uint64_t now)
     if (!w->stopped && idle && w->last_records > w->marked &&
         now >= w->last_write_ns + w->options.seal_ns) {
         w->last_write_ns = now; /* when the disk has no room for it: later */
-        (void)wal_submit_mark(w, WAL_FLAG_SEAL);
+        (void)rb_wal_submit_mark(w, WAL_FLAG_SEAL);
     }
 }
 
@@ -419,11 +420,11 @@ static void close_step(struct wal *w)
         }
         w->phase = WAL_CLOSING;
         if (!w->stopped && w->last_records > w->marked) {
-            (void)wal_submit_mark(w, WAL_FLAG_SEAL);
+            (void)rb_wal_submit_mark(w, WAL_FLAG_SEAL);
         }
     }
     if (!something_in_flight(w)) {
-        wal_files_close(w);
+        rb_wal_files_close(w);
         w->phase = WAL_CLOSED;
         w->tell_closed = true;
     }
@@ -440,16 +441,16 @@ static void wal_complete(struct rb_log *log, struct rb_disk_op *op)
         batch_complete(w, RB_CONTAINER(op, struct wal_batch, op));
         break;
     case TAG_READ:
-        wal_read_complete(w, op);
+        rb_wal_read_complete(w, op);
         break;
     case TAG_FILES:
-        wal_files_complete(w);
+        rb_wal_files_complete(w);
         break;
     case TAG_RECOVER:
         break;
     }
     if (w->phase == WAL_OPENING) {
-        wal_recover_step(w);
+        rb_wal_recover_step(w);
     }
 }
 
@@ -487,11 +488,11 @@ _Static_assert(RB_LOG_EVENTS_MAX > RB_LOG_DAMAGES_MAX + 8, "news fit one poll");
 static uint32_t wal_poll(struct rb_log *log, struct rb_log_event **ret_events)
 {
     struct wal *w = wal_of(log);
-    uint64_t now = wal_now(w);
+    uint64_t now = rb_wal_now(w);
     uint32_t count = 0;
     if (w->phase == WAL_OPEN) {
-        wal_carry_step(w);
-        wal_files_step(w, now);
+        rb_wal_carry_step(w);
+        rb_wal_files_step(w, now);
         seal_when_idle(w, now);
     }
     if (w->close_wanted) {
@@ -529,7 +530,7 @@ static uint64_t wal_due(struct rb_log *log)
     uint64_t due = UINT64_MAX;
     if (w->done_first != NULL || w->read_first != NULL || w->damage_count > 0 || w->tell_opened ||
         w->tell_stopped || w->tell_room || w->tell_closed) {
-        return wal_now(w);
+        return rb_wal_now(w);
     }
     if (w->phase != WAL_OPEN || w->stopped) {
         return due;
@@ -560,7 +561,7 @@ static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
         .base = g->base,
         .base_term = g->base_term,
         .last = g->last,
-        .last_term = wal_index_term(g, g->last),
+        .last_term = rb_wal_index_term(g, g->last),
         .state_count = g->state_count,
         .lost_count = g->lost_count,
         .damaged = g->damaged,
@@ -570,7 +571,7 @@ static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
 
 static bool wal_group(struct rb_log *log, uint64_t group, struct rb_log_group_info *ret_info)
 {
-    struct wal_group *g = wal_group_find(wal_of(log), group);
+    struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (!holds_something(g)) {
         return false;
     }
@@ -592,20 +593,20 @@ static bool wal_group_next(struct rb_log *log, uint32_t *at, struct rb_log_group
 
 static enum rb_err wal_term(struct rb_log *log, uint64_t group, uint64_t index, uint64_t *ret_term)
 {
-    struct wal_group *g = wal_group_find(wal_of(log), group);
+    struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (g == NULL || index < g->base || index > g->last) {
         return RB_ERR_MISSING;
     }
-    if (index > g->base && wal_index_place(g, index) == 0) {
+    if (index > g->base && rb_wal_index_place(g, index) == 0) {
         return RB_ERR_CORRUPT;
     }
-    *ret_term = wal_index_term(g, index);
+    *ret_term = rb_wal_index_term(g, index);
     return RB_OK;
 }
 
 static bool wal_state_next(struct rb_log *log, uint64_t group, struct rb_log_state_at *at)
 {
-    struct wal_group *g = wal_group_find(wal_of(log), group);
+    struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (g == NULL) {
         return false;
     }
@@ -633,10 +634,10 @@ static uint32_t wal_pinned_by(struct rb_log *log, uint64_t *ret_groups, uint32_t
     struct wal_group *g;
     while (count < max && (g = rb_map_next(&w->groups, &at)) != NULL) {
         uint64_t index = g->base + 1;
-        while (index <= g->last && wal_index_place(g, index) == 0) {
+        while (index <= g->last && rb_wal_index_place(g, index) == 0) {
             index++; /* lost ones are in no file */
         }
-        if (index <= g->last && wal_place_slot(wal_index_place(g, index)) == w->order[0]) {
+        if (index <= g->last && wal_place_slot(rb_wal_index_place(g, index)) == w->order[0]) {
             ret_groups[count++] = g->id;
         }
     }
@@ -658,7 +659,7 @@ static void wal_stats(struct rb_log *log, struct rb_log_stats *ret_stats)
 
 static void wal_log_damage_handled(struct rb_log *log)
 {
-    wal_damage_handled(wal_of(log));
+    rb_wal_damage_handled(wal_of(log));
 }
 
 /* ---- create and destroy ---- */
@@ -673,15 +674,15 @@ static void wal_destroy(struct rb_log *log)
         rb_disk_free(disk, w->batches[i].bytes, w->options.batch_bytes);
     }
     rb_disk_free(disk, w->carry_read.bytes, w->carry_read.len);
-    wal_recover_free(w);
-    wal_index_deinit(w);
+    rb_wal_recover_free(w);
+    rb_wal_index_deinit(w);
     rb_free(w->options.budget, w, sizeof(*w));
 }
 
 static const struct rb_log_ops wal_ops = {
     .name = "wal",
     .write = wal_write,
-    .read = wal_read,
+    .read = rb_wal_read,
     .flush = wal_flush,
     .complete = wal_complete,
     .poll = wal_poll,
@@ -746,7 +747,7 @@ enum rb_err rb_wal_create(const struct rb_wal_options *options, struct rb_log **
     w->carry_read.internal = true;
     w->carry_read.records = &w->carry_record;
     w->carry_read.record_max = 1;
-    wal_index_init(w);
+    rb_wal_index_init(w);
     own(w, &w->files_op, TAG_FILES);
     enum rb_err err = RB_OK;
     for (uint32_t i = 0; i <= filled.writes_max && err == RB_OK; i++) {
@@ -755,7 +756,7 @@ enum rb_err rb_wal_create(const struct rb_wal_options *options, struct rb_log **
         own(w, &w->batches[i].op, TAG_BATCH);
         err = w->batches[i].bytes == NULL ? RB_ERR_MEMORY : RB_OK;
     }
-    err = err == RB_OK ? wal_recover_start(w) : err;
+    err = err == RB_OK ? rb_wal_recover_start(w) : err;
     if (err != RB_OK) {
         wal_destroy(&w->base);
         return err;

@@ -106,7 +106,7 @@ enum wal_phase { WAL_OPENING, WAL_OPEN, WAL_CLOSING, WAL_CLOSED, WAL_FAILED };
 /* What op->tag says. */
 enum wal_tag { TAG_BATCH, TAG_READ, TAG_FILES, TAG_RECOVER };
 
-enum wal_files_step {
+enum rb_wal_files_step {
     FILES_IDLE,
     FILES_RENAME_SPARE,
     FILES_CREATE,
@@ -152,7 +152,7 @@ struct wal {
     bool lost_handled;
     uint64_t retry_due_ns;
     uint64_t next_serial;
-    enum wal_files_step files_step;
+    enum rb_wal_files_step files_step;
     uint16_t files_slot; /* what files_op is about */
     struct rb_disk_op files_op;
     char files_from[NAME_BYTES], files_to[NAME_BYTES];
@@ -198,60 +198,61 @@ struct wal {
 };
 
 /* index.c */
-void wal_index_init(struct wal *w);
-void wal_index_deinit(struct wal *w);
-struct wal_group *wal_group_find(struct wal *w, uint64_t id);
-struct wal_state *wal_state_find(struct wal *w, uint64_t group, uint8_t type, uint64_t key);
-/** Takes the memory that wal_index_apply of this record may need. */
-RB_MUST_CHECK enum rb_err wal_index_reserve(struct wal *w, const struct rb_log_record *record);
+void rb_wal_index_init(struct wal *w);
+void rb_wal_index_deinit(struct wal *w);
+struct wal_group *rb_wal_group_find(struct wal *w, uint64_t id);
+struct wal_state *rb_wal_state_find(struct wal *w, uint64_t group, uint8_t type, uint64_t key);
+/** Takes the memory that rb_wal_index_apply of this record may need. */
+RB_MUST_CHECK enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *record);
 /** What a record that stands at `place` changes. Reserved before; for ENTRY index = last + 1. */
-void wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place);
+void rb_wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place);
 /** Entries up to `last` - 1 are lost: the next one will be `index`. RB_ERR_MEMORY. */
-RB_MUST_CHECK enum rb_err wal_index_skip(struct wal *w, struct wal_group *group, uint64_t index);
-void wal_index_truncate(struct wal *w, struct wal_group *group, uint64_t from);
-wal_place wal_index_place(const struct wal_group *group, uint64_t index);
-uint64_t wal_index_term(const struct wal_group *group, uint64_t index);
+RB_MUST_CHECK enum rb_err rb_wal_index_skip(struct wal *w, struct wal_group *group, uint64_t index);
+void rb_wal_index_truncate(struct wal *w, struct wal_group *group, uint64_t from);
+wal_place rb_wal_index_place(const struct wal_group *group, uint64_t index);
+uint64_t rb_wal_index_term(const struct wal_group *group, uint64_t index);
 /** Counts the record for its group and gives the number it carries. */
 /** The record of this entry failed its check. */
-void wal_index_lose_entry(struct wal *w, struct wal_group *group, uint64_t index);
-void wal_index_lose_state(struct wal *w, struct wal_state *state);
-uint16_t wal_index_chain(struct wal *w, const struct rb_log_record *record);
+void rb_wal_index_lose_entry(struct wal *w, struct wal_group *group, uint64_t index);
+void rb_wal_index_lose_state(struct wal *w, struct wal_state *state);
+uint16_t rb_wal_index_chain(struct wal *w, const struct rb_log_record *record);
 
 /* files.c */
-void wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
-                   struct rb_disk_file *file);
-uint16_t wal_slot_take(struct wal *w);
-void wal_slot_give(struct wal *w, uint16_t slot);
-struct wal_file *wal_current(struct wal *w); /* NULL: none */
-uint64_t wal_oldest_serial(const struct wal *w);
-void wal_damage_handled(struct wal *w);
+void rb_wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
+                      struct rb_disk_file *file);
+uint16_t rb_wal_slot_take(struct wal *w);
+void rb_wal_slot_give(struct wal *w, uint16_t slot);
+struct wal_file *rb_wal_current(struct wal *w); /* NULL: none */
+uint64_t rb_wal_oldest_serial(const struct wal *w);
+void rb_wal_damage_handled(struct wal *w);
 /** Makes `next` the file that is written to. It is ready. */
-void wal_rotate(struct wal *w);
+void rb_wal_rotate(struct wal *w);
 /** Starts what is to be done about files; called by every poll. */
-void wal_files_step(struct wal *w, uint64_t now_ns);
-void wal_files_complete(struct wal *w);
-void wal_files_close(struct wal *w);
+void rb_wal_files_step(struct wal *w, uint64_t now_ns);
+void rb_wal_files_complete(struct wal *w);
+void rb_wal_files_close(struct wal *w);
 /** With the directory, and without. */
-void wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix);
-void wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix);
+void rb_wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix);
+void rb_wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix);
 
 /* read.c */
-enum rb_err wal_read(struct rb_log *log, struct rb_log_read *read);
-void wal_read_complete(struct wal *w, struct rb_disk_op *op);
+enum rb_err rb_wal_read(struct rb_log *log, struct rb_log_read *read);
+void rb_wal_read_complete(struct wal *w, struct rb_disk_op *op);
 /** Starts to carry the states of the oldest file forward, when it is worth it. */
-void wal_carry_step(struct wal *w);
+void rb_wal_carry_step(struct wal *w);
 
 /* wal.c */
-void wal_stop(struct wal *w, enum rb_err err);
-void wal_damage(struct wal *w, const struct rb_log_damage *damage);
-uint64_t wal_now(struct wal *w);
-enum rb_err wal_put(struct wal *w, struct rb_log_write *write, const struct rb_log_record *record);
+void rb_wal_stop(struct wal *w, enum rb_err err);
+void rb_wal_damage(struct wal *w, const struct rb_log_damage *damage);
+uint64_t rb_wal_now(struct wal *w);
+enum rb_err rb_wal_put(struct wal *w, struct rb_log_write *write,
+                       const struct rb_log_record *record);
 /** recover.c has read everything: the log may be written to. */
-void wal_opened(struct wal *w, enum rb_err err);
+void rb_wal_opened(struct wal *w, enum rb_err err);
 /** Writes a batch that says that everything before it is durable. False: not now. */
-bool wal_submit_mark(struct wal *w, uint32_t flags);
+bool rb_wal_submit_mark(struct wal *w, uint32_t flags);
 
 /* recover.c */
-enum rb_err wal_recover_start(struct wal *w);
-void wal_recover_step(struct wal *w); /* after a completion */
-void wal_recover_free(struct wal *w);
+enum rb_err rb_wal_recover_start(struct wal *w);
+void rb_wal_recover_step(struct wal *w); /* after a completion */
+void rb_wal_recover_free(struct wal *w);

@@ -21,7 +21,7 @@
 #define FILE_MODE 0640
 #define DIRECTORY_MODE 0750
 
-enum rb_err disk_err(int error)
+enum rb_err rb_disk_err(int error)
 {
     switch (error) {
     case 0:
@@ -52,7 +52,7 @@ static enum rb_err write_all(int fd, const uint8_t *bytes, size_t len, uint64_t 
             continue;
         }
         if (count <= 0) {
-            return count == 0 ? RB_ERR_IO : disk_err(errno);
+            return count == 0 ? RB_ERR_IO : rb_disk_err(errno);
         }
         bytes += count;
         len -= (size_t)count;
@@ -71,7 +71,7 @@ static enum rb_err run_read(struct rb_disk_op *op)
             continue;
         }
         if (count < 0) {
-            return disk_err(errno);
+            return rb_disk_err(errno);
         }
         if (count == 0) {
             break;
@@ -83,7 +83,7 @@ static enum rb_err run_read(struct rb_disk_op *op)
 
 static enum rb_err run_sync(int fd)
 {
-    return fdatasync(fd) == 0 ? RB_OK : disk_err(errno);
+    return fdatasync(fd) == 0 ? RB_OK : rb_disk_err(errno);
 }
 
 static enum rb_err run_open(struct disk_base *base, struct rb_disk_op *op)
@@ -95,7 +95,7 @@ static enum rb_err run_open(struct disk_base *base, struct rb_disk_op *op)
     flags |= durable ? base->durable_open_flags : 0;
     int fd = openat(base->root_fd, op->name, flags, FILE_MODE);
     if (fd < 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     struct rb_disk_file *file = calloc(1, sizeof(*file));
     if (file == NULL || fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
@@ -133,14 +133,14 @@ static enum rb_err run_preallocate(struct rb_disk_op *op)
 {
     int fd = op->file->fd;
     if (ftruncate(fd, 0) != 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     if (fallocate(fd, 0, 0, (off_t)op->size) != 0 && errno != EOPNOTSUPP) {
-        enum rb_err err = disk_err(errno);
+        enum rb_err err = rb_disk_err(errno);
         return ftruncate(fd, 0) == 0 ? err : RB_ERR_IO;
     }
     enum rb_err err = write_zeroes(fd, op->size);
-    err = err == RB_OK && fsync(fd) != 0 ? disk_err(errno) : err;
+    err = err == RB_OK && fsync(fd) != 0 ? rb_disk_err(errno) : err;
     if (err != RB_OK && ftruncate(fd, 0) != 0) {
         return RB_ERR_IO;
     }
@@ -158,7 +158,7 @@ static enum rb_err run_make_directory(struct disk_base *base, struct rb_disk_op 
         return RB_OK;
     }
     if (errno != EEXIST) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     int fd = open_directory(base, op->name);
     if (fd < 0) {
@@ -172,9 +172,9 @@ static enum rb_err run_sync_directory(struct disk_base *base, struct rb_disk_op 
 {
     int fd = open_directory(base, op->name);
     if (fd < 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
-    enum rb_err err = fsync(fd) == 0 ? RB_OK : disk_err(errno);
+    enum rb_err err = fsync(fd) == 0 ? RB_OK : rb_disk_err(errno);
     close(fd);
     return err;
 }
@@ -216,7 +216,7 @@ static enum rb_err run_list(struct disk_base *base, struct rb_disk_op *op)
 {
     int fd = open_directory(base, op->name);
     if (fd < 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     DIR *directory = fdopendir(fd);
     if (directory == NULL) {
@@ -240,7 +240,7 @@ static enum rb_err run_list(struct disk_base *base, struct rb_disk_op *op)
         op->size += len;
         count++;
     }
-    err = err == RB_OK && errno != 0 ? disk_err(errno) : err;
+    err = err == RB_OK && errno != 0 ? rb_disk_err(errno) : err;
     closedir(directory);
     return err == RB_OK ? sort_names(op, count) : err;
 }
@@ -249,7 +249,7 @@ static enum rb_err run_space(struct disk_base *base, struct rb_disk_op *op)
 {
     struct statvfs space;
     if (fstatvfs(base->root_fd, &space) != 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     op->size = (uint64_t)space.f_bavail * space.f_frsize;
     return RB_OK;
@@ -278,10 +278,11 @@ static enum rb_err disk_run(struct disk_base *base, struct rb_disk_op *op)
     case RB_DISK_MAKE_DIRECTORY:
         return run_make_directory(base, op);
     case RB_DISK_RENAME:
-        return renameat(base->root_fd, op->name, base->root_fd, op->name_to) == 0 ? RB_OK
-                                                                                  : disk_err(errno);
+        return renameat(base->root_fd, op->name, base->root_fd, op->name_to) == 0
+                   ? RB_OK
+                   : rb_disk_err(errno);
     case RB_DISK_REMOVE:
-        return unlinkat(base->root_fd, op->name, 0) == 0 ? RB_OK : disk_err(errno);
+        return unlinkat(base->root_fd, op->name, 0) == 0 ? RB_OK : rb_disk_err(errno);
     case RB_DISK_SYNC_DIRECTORY:
         return run_sync_directory(base, op);
     case RB_DISK_LIST:
@@ -300,22 +301,22 @@ static bool uses_file(enum rb_disk_kind kind)
            kind == RB_DISK_PREALLOCATE;
 }
 
-enum rb_err disk_base_init(struct disk_base *base, const char *path, char why[128])
+enum rb_err rb_disk_base_init(struct disk_base *base, const char *path, char why[128])
 {
     rb_list_init(&base->files);
     if (mkdir(path, DIRECTORY_MODE) != 0 && errno != EEXIST) {
         snprintf(why, 128, "cannot make the directory: %s", strerror(errno));
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     base->root_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (base->root_fd < 0) {
         snprintf(why, 128, "cannot open the directory: %s", strerror(errno));
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     return RB_OK;
 }
 
-void disk_file_close(struct disk_base *base, struct rb_disk_file *file)
+void rb_disk_file_close(struct disk_base *base, struct rb_disk_file *file)
 {
     rb_assert(file->op_count == 0);
     rb_list_remove(&file->link);
@@ -323,15 +324,15 @@ void disk_file_close(struct disk_base *base, struct rb_disk_file *file)
     free(file);
 }
 
-void disk_base_deinit(struct disk_base *base)
+void rb_disk_base_deinit(struct disk_base *base)
 {
     while (!rb_list_empty(&base->files)) {
-        disk_file_close(base, RB_CONTAINER(base->files.next, struct rb_disk_file, link));
+        rb_disk_file_close(base, RB_CONTAINER(base->files.next, struct rb_disk_file, link));
     }
     close(base->root_fd);
 }
 
-bool disk_direct_works(struct disk_base *base, char why[128])
+bool rb_disk_direct_works(struct disk_base *base, char why[128])
 {
     const char *name = ".direct-probe";
     void *block = NULL;
@@ -356,7 +357,7 @@ bool disk_direct_works(struct disk_base *base, char why[128])
     return works;
 }
 
-enum rb_err disk_begin(struct disk_base *base, struct rb_disk_op *op)
+enum rb_err rb_disk_begin(struct disk_base *base, struct rb_disk_op *op)
 {
     rb_assert(!op->in_flight);
     if (op->kind == RB_DISK_READ || op->kind == RB_DISK_WRITE) {
@@ -374,7 +375,7 @@ enum rb_err disk_begin(struct disk_base *base, struct rb_disk_op *op)
     return RB_OK;
 }
 
-void disk_end(struct disk_base *base, struct rb_disk_op *op, enum rb_err err)
+void rb_disk_end(struct disk_base *base, struct rb_disk_op *op, enum rb_err err)
 {
     rb_assert(op->in_flight && base->op_count > 0);
     op->err = err;
@@ -392,7 +393,7 @@ void disk_end(struct disk_base *base, struct rb_disk_op *op, enum rb_err err)
     base->done_last = op;
 }
 
-uint32_t disk_give(struct disk_base *base, struct rb_disk_op ***ret_ops)
+uint32_t rb_disk_give(struct disk_base *base, struct rb_disk_op ***ret_ops)
 {
     uint32_t count = 0;
     while (count < RB_DISK_DONE_MAX && base->done_first != NULL) {
@@ -417,9 +418,9 @@ static void run_job(struct rb_job *job)
     op->err = disk_run(((struct disk_job *)job)->disk, op);
 }
 
-enum rb_err disk_submit_job(struct disk_base *base, struct rb_work *work, struct rb_disk_op *op)
+enum rb_err rb_disk_submit_job(struct disk_base *base, struct rb_work *work, struct rb_disk_op *op)
 {
-    enum rb_err err = disk_begin(base, op);
+    enum rb_err err = rb_disk_begin(base, op);
     if (err != RB_OK) {
         return err;
     }
@@ -430,11 +431,11 @@ enum rb_err disk_submit_job(struct disk_base *base, struct rb_work *work, struct
     return RB_OK;
 }
 
-void disk_take_jobs(struct disk_base *base, struct rb_work *work)
+void rb_disk_take_jobs(struct disk_base *base, struct rb_work *work)
 {
     struct rb_job *job;
     while ((job = rb_work_done(work, 0)) != NULL) {
         struct rb_disk_op *op = op_of(job);
-        disk_end(base, op, op->err);
+        rb_disk_end(base, op, op->err);
     }
 }

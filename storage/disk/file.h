@@ -35,22 +35,23 @@ struct disk_job {
 };
 _Static_assert(sizeof(struct disk_job) <= 4 * sizeof(uint64_t), "the other half is the driver's");
 
-enum rb_err disk_err(int error);
+enum rb_err rb_disk_err(int error);
 /** Opens the directory, made when missing (its parent must exist). */
-RB_MUST_CHECK enum rb_err disk_base_init(struct disk_base *base, const char *path, char why[128]);
+RB_MUST_CHECK enum rb_err rb_disk_base_init(struct disk_base *base, const char *path,
+                                            char why[128]);
 /** Closes every file. */
-void disk_base_deinit(struct disk_base *base);
+void rb_disk_base_deinit(struct disk_base *base);
 /** Whether O_DIRECT and O_DSYNC writes work in the directory. */
-bool disk_direct_works(struct disk_base *base, char why[128]);
+bool rb_disk_direct_works(struct disk_base *base, char why[128]);
 /** Checks and counts an operation that is about to start. RB_ERR_FULL. */
-RB_MUST_CHECK enum rb_err disk_begin(struct disk_base *base, struct rb_disk_op *op);
+RB_MUST_CHECK enum rb_err rb_disk_begin(struct disk_base *base, struct rb_disk_op *op);
 /** The operation has completed: it waits for poll(). Owner's thread. */
-void disk_end(struct disk_base *base, struct rb_disk_op *op, enum rb_err err);
+void rb_disk_end(struct disk_base *base, struct rb_disk_op *op, enum rb_err err);
 /** Gives what has completed. */
-uint32_t disk_give(struct disk_base *base, struct rb_disk_op ***ret_ops);
-/** Hands the operation to a helper thread; disk_end when rb_work_done gave the job back. */
-RB_MUST_CHECK enum rb_err disk_submit_job(struct disk_base *base, struct rb_work *work,
-                                          struct rb_disk_op *op);
+uint32_t rb_disk_give(struct disk_base *base, struct rb_disk_op ***ret_ops);
+/** Hands the operation to a helper thread; rb_disk_end when rb_work_done gave the job back. */
+RB_MUST_CHECK enum rb_err rb_disk_submit_job(struct disk_base *base, struct rb_work *work,
+                                             struct rb_disk_op *op);
 /** Takes finished jobs. */
-void disk_take_jobs(struct disk_base *base, struct rb_work *work);
-void disk_file_close(struct disk_base *base, struct rb_disk_file *file);
+void rb_disk_take_jobs(struct disk_base *base, struct rb_work *work);
+void rb_disk_file_close(struct disk_base *base, struct rb_disk_file *file);

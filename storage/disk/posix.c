@@ -44,12 +44,12 @@ static void wake(void *ctx, uint32_t home)
 static enum rb_err posix_start(struct rb_disk *disk, struct rb_disk_op *op)
 {
     struct posix_disk *d = posix_of(disk);
-    return disk_submit_job(&d->base, d->work, op);
+    return rb_disk_submit_job(&d->base, d->work, op);
 }
 
 static void posix_close(struct rb_disk *disk, struct rb_disk_file *file)
 {
-    disk_file_close(&posix_of(disk)->base, file);
+    rb_disk_file_close(&posix_of(disk)->base, file);
 }
 
 static void *posix_alloc(struct rb_disk *disk, size_t bytes)
@@ -76,21 +76,21 @@ static void sleep_for(struct posix_disk *d, int64_t timeout_ns)
 static uint32_t posix_poll(struct rb_disk *disk, int64_t timeout_ns, struct rb_disk_op ***ret_ops)
 {
     struct posix_disk *d = posix_of(disk);
-    disk_take_jobs(&d->base, d->work);
+    rb_disk_take_jobs(&d->base, d->work);
     if (d->base.done_first == NULL && timeout_ns != 0) {
         sleep_for(d, timeout_ns);
-        disk_take_jobs(&d->base, d->work);
+        rb_disk_take_jobs(&d->base, d->work);
     }
-    return disk_give(&d->base, ret_ops);
+    return rb_disk_give(&d->base, ret_ops);
 }
 
 static void posix_destroy(struct rb_disk *disk)
 {
     struct posix_disk *d = posix_of(disk);
     rb_work_stop(d->work);
-    disk_take_jobs(&d->base, d->work);
+    rb_disk_take_jobs(&d->base, d->work);
     rb_work_destroy(d->work);
-    disk_base_deinit(&d->base);
+    rb_disk_base_deinit(&d->base);
     close(d->wake_fd);
     free(d);
 }
@@ -117,7 +117,7 @@ enum rb_err rb_posix_disk_create(const struct rb_posix_disk_options *options,
     d->base.disk.ops = &posix_ops;
     d->base.op_max = options->op_max == 0 ? DISK_OPS_MAX_DEFAULT : options->op_max;
     d->base.sync_after_write = true;
-    enum rb_err err = disk_base_init(&d->base, options->path, why);
+    enum rb_err err = rb_disk_base_init(&d->base, options->path, why);
     if (err != RB_OK) {
         free(d);
         return err;
@@ -129,10 +129,10 @@ enum rb_err rb_posix_disk_create(const struct rb_posix_disk_options *options,
         .wake = wake,
         .wake_ctx = d,
     };
-    err = d->wake_fd < 0 ? disk_err(errno) : rb_work_create(&work, &d->work);
+    err = d->wake_fd < 0 ? rb_disk_err(errno) : rb_work_create(&work, &d->work);
     if (err != RB_OK) {
         snprintf(why, 128, "no helper threads: %s", rb_err_text(err));
-        disk_base_deinit(&d->base);
+        rb_disk_base_deinit(&d->base);
         if (d->wake_fd >= 0) {
             close(d->wake_fd);
         }

@@ -117,13 +117,13 @@ static void transfer_done(struct uring_disk *d, struct rb_disk_op *op, int32_t r
         return;
     }
     if (res < 0 || (res == 0 && op->kind == RB_DISK_WRITE)) {
-        disk_end(&d->base, op, res == 0 ? RB_ERR_IO : disk_err(-res));
+        rb_disk_end(&d->base, op, res == 0 ? RB_ERR_IO : rb_disk_err(-res));
         return;
     }
     op->driver[AT_DONE] += (uint32_t)res;
     uint64_t done = op->driver[AT_DONE];
     if (op->kind == RB_DISK_WRITE && done < op->len && done % RB_DISK_ALIGN != 0) {
-        disk_end(&d->base, op, RB_ERR_IO); /* cannot go on from there with direct writes */
+        rb_disk_end(&d->base, op, RB_ERR_IO); /* cannot go on from there with direct writes */
         return;
     }
     if (done < op->len && res > 0 && done % RB_DISK_ALIGN == 0) {
@@ -131,7 +131,7 @@ static void transfer_done(struct uring_disk *d, struct rb_disk_op *op, int32_t r
         return;
     }
     op->size = op->kind == RB_DISK_READ ? done : op->size;
-    disk_end(&d->base, op, RB_OK);
+    rb_disk_end(&d->base, op, RB_OK);
 }
 
 static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
@@ -151,7 +151,7 @@ static void on_completion(void *ctx, uint64_t data, int32_t res, uint32_t flags)
     } else if (res == -EINTR || res == -EAGAIN) {
         queue_sync(d, op);
     } else {
-        disk_end(&d->base, op, disk_err(-res));
+        rb_disk_end(&d->base, op, rb_disk_err(-res));
     }
 }
 
@@ -159,9 +159,9 @@ static enum rb_err uring_start(struct rb_disk *disk, struct rb_disk_op *op)
 {
     struct uring_disk *d = uring_of(disk);
     if (op->kind != RB_DISK_READ && op->kind != RB_DISK_WRITE && op->kind != RB_DISK_SYNC) {
-        return disk_submit_job(&d->base, d->work, op);
+        return rb_disk_submit_job(&d->base, d->work, op);
     }
-    enum rb_err err = disk_begin(&d->base, op);
+    enum rb_err err = rb_disk_begin(&d->base, op);
     if (err != RB_OK) {
         return err;
     }
@@ -176,7 +176,7 @@ static enum rb_err uring_start(struct rb_disk *disk, struct rb_disk_op *op)
 
 static void uring_close(struct rb_disk *disk, struct rb_disk_file *file)
 {
-    disk_file_close(&uring_of(disk)->base, file);
+    rb_disk_file_close(&uring_of(disk)->base, file);
 }
 
 /* ---- registered memory ---- */
@@ -223,19 +223,19 @@ static void uring_free(struct rb_disk *disk, void *ptr, size_t bytes)
 static uint32_t uring_poll(struct rb_disk *disk, int64_t timeout_ns, struct rb_disk_op ***ret_ops)
 {
     struct uring_disk *d = uring_of(disk);
-    disk_take_jobs(&d->base, d->work);
+    rb_disk_take_jobs(&d->base, d->work);
     if (!d->shared) {
         rb_ring_wait(d->ring, d->base.done_first == NULL ? timeout_ns : 0, COMPLETIONS_MAX);
-        disk_take_jobs(&d->base, d->work);
+        rb_disk_take_jobs(&d->base, d->work);
     }
-    return disk_give(&d->base, ret_ops);
+    return rb_disk_give(&d->base, ret_ops);
 }
 
 static void uring_destroy(struct rb_disk *disk)
 {
     struct uring_disk *d = uring_of(disk);
     rb_work_stop(d->work);
-    disk_take_jobs(&d->base, d->work);
+    rb_disk_take_jobs(&d->base, d->work);
     d->destroying = true;
     wake(d, 0);
     while (d->ring_count > 0) {
@@ -246,7 +246,7 @@ static void uring_destroy(struct rb_disk *disk)
         (void)io_uring_unregister_buffers(rb_ring_raw(d->ring));
     }
     rb_work_destroy(d->work);
-    disk_base_deinit(&d->base);
+    rb_disk_base_deinit(&d->base);
     close(d->wake_fd);
     free(d);
 }
@@ -265,7 +265,7 @@ static enum rb_err start_helper(struct uring_disk *d)
 {
     d->wake_fd = eventfd(0, EFD_CLOEXEC); /* blocking, so that io_uring waits for it */
     if (d->wake_fd < 0) {
-        return disk_err(errno);
+        return rb_disk_err(errno);
     }
     struct rb_work_options work = {
         .thread_count = 1, .home_count = 1, .wake = wake, .wake_ctx = d
@@ -291,14 +291,14 @@ enum rb_err rb_uring_disk_create(const struct rb_uring_disk_options *options,
     d->base.durable_open_flags = O_DSYNC;
     d->ring = options->ring;
     d->shared = options->shared;
-    enum rb_err err = disk_base_init(&d->base, options->path, why);
+    enum rb_err err = rb_disk_base_init(&d->base, options->path, why);
     if (err != RB_OK) {
         free(d);
         return err;
     }
-    err = disk_direct_works(&d->base, why) ? start_helper(d) : RB_ERR_UNSUPPORTED;
+    err = rb_disk_direct_works(&d->base, why) ? start_helper(d) : RB_ERR_UNSUPPORTED;
     if (err != RB_OK) {
-        disk_base_deinit(&d->base);
+        rb_disk_base_deinit(&d->base);
         free(d);
         return err;
     }

@@ -110,7 +110,7 @@ static void fix_record(uint8_t *bytes, uint64_t size, uint64_t at)
                                              .index = u64_at(bytes + at + 32),
                                              .body = rb_slice_of(body, body_bytes) },
                                  .chain = bytes[at + 14] };
-    wal_encode_record(bytes + at, u64_at(bytes + 8), u64_at(bytes + 16), at, &record);
+    rb_wal_encode_record(bytes + at, u64_at(bytes + 8), u64_at(bytes + 16), at, &record);
 }
 
 /* True: checksums were made up. */
