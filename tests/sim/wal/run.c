@@ -50,6 +50,7 @@ struct run {
     uint32_t body_max, group_count, busy_permille;
     bool clean; /* the last session was closed in order */
     bool flipped;
+    bool over;    /* nothing more can be asked of this log */
     bool scarred; /* damage was found before: its file may be named again, but no more than that */
     uint8_t body[BODY_MAX];
 };
@@ -399,6 +400,13 @@ static void drop_all(struct run *r)
                    tries++ < 1000) {
                 rig_turn(&r->rig);
             }
+            struct rb_log_stats stats;
+            rb_log_stats(r->rig.log, &stats);
+            if (err == RB_ERR_SPACE && stats.file_count >= r->rig.options.files_max + 8) {
+                r->over = true; /* deletes that freed nothing have used up even their own reserve */
+                r->totals->exhausted++;
+                break;
+            }
             if (err != RB_OK) {
                 fail(r, "a damaged group cannot be dropped: %s", rb_err_text(err));
             }
@@ -655,12 +663,12 @@ bool run_seed(uint64_t seed, bool traced, struct run_totals *totals, uint64_t *r
     r->rig.on_written = on_written;
     draw_plan(r);
     uint32_t sessions = 1 + below(r, SESSIONS_MAX);
-    for (uint32_t i = 0; i <= sessions && !r->failed; i++) {
+    for (uint32_t i = 0; i <= sessions && !r->failed && !r->over; i++) {
         open_log(r);
         if (!r->failed) {
             compare(r);
         }
-        if (!r->failed && i < sessions) {
+        if (!r->failed && !r->over && i < sessions) {
             work(r);
         }
         if (!r->failed) {

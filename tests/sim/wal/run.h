@@ -6,7 +6,7 @@
 
 struct run_totals {
     uint64_t seeds, sessions, writes, acknowledged, cuts, kills, closes, stops, stuck, spaces,
-        damages, flips, torn, opens_failed;
+        damages, flips, torn, opens_failed, exhausted;
 };
 
 /** False: `failure` says why. `trace`: prints what happens. Adds to `totals`; *ret_digest: what happened. */
