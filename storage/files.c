@@ -20,9 +20,9 @@
 #include "ringbus/check.h"
 #include "storage/wal_inside.h"
 
-void rb_wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix)
+void rb_wal_base_name(char out[RB_WAL_NAME_MAX], uint64_t serial, const char *suffix)
 {
-    snprintf(out, RB_LOG_NAME_MAX, "%016" PRIx64 "%s", serial, suffix);
+    snprintf(out, RB_WAL_NAME_MAX, "%016" PRIx64 "%s", serial, suffix);
 }
 
 void rb_wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix)
@@ -80,7 +80,7 @@ uint64_t rb_wal_oldest_serial(const struct wal *w)
     return serial < w->oldest_limit ? serial : w->oldest_limit;
 }
 
-void rb_wal_damage_handled(struct wal *w)
+void rb_wal_forget_damage(struct wal *w)
 {
     for (uint32_t i = 0; i < w->order_count; i++) {
         struct wal_file *file = &w->files[w->order[i]];

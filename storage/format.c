@@ -105,7 +105,7 @@ static inline void store_u64(uint8_t *out, uint64_t value)
 void rb_wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint64_t offset,
                           const struct wal_record *record)
 {
-    const struct rb_log_record *r = &record->record;
+    const struct rb_wal_record *r = &record->record;
     size_t whole = wal_record_bytes(r->body.len);
     size_t used = WAL_RECORD_BYTES + r->body.len;
     uint64_t kind_type_chain =
@@ -121,20 +121,20 @@ void rb_wal_encode_record(uint8_t *out, uint64_t log_seed, uint64_t serial, uint
     store_u64(out, XXH3_64bits_withSeed(out + 8, used - 8, seed_at(log_seed, serial, offset)));
 }
 
-static bool record_sound(const struct rb_log_record *r)
+static bool record_sound(const struct rb_wal_record *r)
 {
     switch (r->kind) {
-    case RB_LOG_ENTRY:
+    case RB_WAL_ENTRY:
         return r->index > 0;
-    case RB_LOG_STATE:
+    case RB_WAL_STATE:
         return r->term == 0;
-    case RB_LOG_STATE_REMOVE:
+    case RB_WAL_STATE_REMOVE:
         return r->term == 0 && r->body.len == 0;
-    case RB_LOG_TRUNCATE:
+    case RB_WAL_TRUNCATE:
         return r->index > 0 && r->type == 0 && r->term == 0 && r->body.len == 0;
-    case RB_LOG_PREFIX:
+    case RB_WAL_PREFIX:
         return r->index > 0 && r->type == 0 && r->body.len == 0;
-    case RB_LOG_GROUP_DROP:
+    case RB_WAL_GROUP_DROP:
         return r->index == 0 && r->type == 0 && r->term == 0 && r->body.len == 0;
     }
     return false;
@@ -148,15 +148,15 @@ enum rb_err rb_wal_decode_record(struct rb_slice bytes, uint64_t log_seed, uint6
     uint32_t body_bytes = rb_read_u32(&reader);
     uint8_t kind = rb_read_u8(&reader);
     struct wal_record found;
-    found.record.kind = (enum rb_log_record_kind)kind;
+    found.record.kind = (enum rb_wal_record_kind)kind;
     found.record.type = rb_read_u8(&reader);
     found.chain = rb_read_u16(&reader);
     found.record.group = rb_read_u64(&reader);
     found.record.term = rb_read_u64(&reader);
     found.record.index = rb_read_u64(&reader);
-    if (!rb_reader_ok(&reader) || body_bytes > RB_LOG_BODY_MAX ||
-        wal_record_bytes(body_bytes) > bytes.len || kind < RB_LOG_ENTRY ||
-        kind > RB_LOG_GROUP_DROP) {
+    if (!rb_reader_ok(&reader) || body_bytes > RB_WAL_BODY_MAX ||
+        wal_record_bytes(body_bytes) > bytes.len || kind < RB_WAL_ENTRY ||
+        kind > RB_WAL_GROUP_DROP) {
         return RB_ERR_CORRUPT;
     }
     found.record.body = rb_read_slice(&reader, body_bytes);

@@ -46,12 +46,12 @@ struct wal_batch_header {
 };
 
 struct wal_record {
-    struct rb_log_record record; /* the body is borrowed */
+    struct rb_wal_record record; /* the body is borrowed */
     uint16_t chain;              /* counts the records of the group, modulo 2^16 */
 };
 
 _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records stand on 8 bytes");
-_Static_assert(WAL_BATCH_MAX >= RB_LOG_BODY_MAX + WAL_HEADER_BYTES + WAL_RECORD_BYTES + 8,
+_Static_assert(WAL_BATCH_MAX >= RB_WAL_BODY_MAX + WAL_HEADER_BYTES + WAL_RECORD_BYTES + 8,
                "the longest record fits a batch");
 _Static_assert(WAL_BATCH_MAX <= RB_DISK_IO_BYTES_MAX, "a batch is one write");
 

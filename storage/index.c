@@ -358,7 +358,7 @@ void rb_wal_index_deinit(struct wal *w)
 
 /* A state without a place yet: it is in no file until the record is applied. */
 static enum rb_err reserve_state(struct wal *w, struct wal_group *g,
-                                 const struct rb_log_record *record)
+                                 const struct rb_wal_record *record)
 {
     if (rb_wal_state_find(w, record->group, record->type, record->index) != NULL) {
         return RB_OK;
@@ -381,10 +381,10 @@ static enum rb_err reserve_state(struct wal *w, struct wal_group *g,
     return RB_OK;
 }
 
-enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *record)
+enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_wal_record *record)
 {
-    if (record->kind == RB_LOG_STATE_REMOVE || record->kind == RB_LOG_TRUNCATE ||
-        record->kind == RB_LOG_GROUP_DROP) {
+    if (record->kind == RB_WAL_STATE_REMOVE || record->kind == RB_WAL_TRUNCATE ||
+        record->kind == RB_WAL_GROUP_DROP) {
         return RB_OK;
     }
     struct wal_group *g = rb_wal_group_find(w, record->group);
@@ -396,10 +396,10 @@ enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *reco
         }
     }
     enum rb_err err = RB_OK;
-    if (record->kind == RB_LOG_ENTRY) {
+    if (record->kind == RB_WAL_ENTRY) {
         err = reserve_places(w, g, 1);
         err = err == RB_OK ? reserve_run(w, g) : err;
-    } else if (record->kind == RB_LOG_STATE) {
+    } else if (record->kind == RB_WAL_STATE) {
         err = reserve_state(w, g, record);
     }
     if (err != RB_OK && added) {
@@ -408,13 +408,13 @@ enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *reco
     return err;
 }
 
-uint16_t rb_wal_index_chain(struct wal *w, const struct rb_log_record *record)
+uint16_t rb_wal_index_chain(struct wal *w, const struct rb_wal_record *record)
 {
     struct wal_group *g = rb_wal_group_find(w, record->group);
     return g == NULL ? 0 : g->chain++;
 }
 
-static void apply_state(struct wal *w, const struct rb_log_record *record, wal_place place)
+static void apply_state(struct wal *w, const struct rb_wal_record *record, wal_place place)
 {
     struct wal_state *state = rb_wal_state_find(w, record->group, record->type, record->index);
     rb_assert(state != NULL); /* reserved */
@@ -426,7 +426,7 @@ static void apply_state(struct wal *w, const struct rb_log_record *record, wal_p
     rb_list_append(&w->files[wal_place_slot(place)].states, &state->in_file);
 }
 
-static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_log_record *record,
+static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_wal_record *record,
                          wal_place place)
 {
     if (record->index > g->base) {
@@ -442,7 +442,7 @@ static void apply_prefix(struct wal *w, struct wal_group *g, const struct rb_log
     rb_list_append(&w->files[wal_place_slot(place)].prefixes, &g->in_file);
 }
 
-void rb_wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place)
+void rb_wal_index_apply(struct wal *w, const struct rb_wal_record *record, wal_place place)
 {
     struct wal_group *g = rb_wal_group_find(w, record->group);
     struct wal_state *state;
@@ -450,28 +450,28 @@ void rb_wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_p
         return; /* only a removal of what is not there, while recovering */
     }
     switch (record->kind) {
-    case RB_LOG_ENTRY:
+    case RB_WAL_ENTRY:
         rb_assert(record->index == g->last + 1);
         push_entry(w, g, record->term, place);
         break;
-    case RB_LOG_STATE:
+    case RB_WAL_STATE:
         apply_state(w, record, place);
         break;
-    case RB_LOG_STATE_REMOVE:
+    case RB_WAL_STATE_REMOVE:
         state = rb_wal_state_find(w, record->group, record->type, record->index);
         if (state != NULL) {
             remove_state(w, g, state);
         }
         break;
-    case RB_LOG_TRUNCATE:
+    case RB_WAL_TRUNCATE:
         if (record->index > g->base) {
             rb_wal_index_truncate(w, g, record->index);
         }
         break;
-    case RB_LOG_PREFIX:
+    case RB_WAL_PREFIX:
         apply_prefix(w, g, record, place);
         break;
-    case RB_LOG_GROUP_DROP:
+    case RB_WAL_GROUP_DROP:
         drop_group(w, g);
         return;
     }

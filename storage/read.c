@@ -16,13 +16,13 @@ static bool released(const struct wal *w, wal_place place)
 }
 
 /* Where the record is now; RB_ERR_MISSING when the index has none. */
-static enum rb_err find_place(struct wal *w, const struct rb_log_read *read, wal_place *ret_place)
+static enum rb_err find_place(struct wal *w, const struct rb_wal_read *read, wal_place *ret_place)
 {
     struct wal_group *g = rb_wal_group_find(w, read->group);
     if (g == NULL) {
         return RB_ERR_MISSING;
     }
-    if (read->kind == RB_LOG_ENTRY) {
+    if (read->kind == RB_WAL_ENTRY) {
         if (read->index <= g->base || read->index > g->last) {
             return RB_ERR_MISSING;
         }
@@ -46,7 +46,7 @@ static uint64_t readable_end(const struct wal *w, wal_place place)
     return file->serial == w->released_serial && w->released_end < end ? w->released_end : end;
 }
 
-static enum rb_err start_read(struct wal *w, struct rb_log_read *read, wal_place place)
+static enum rb_err start_read(struct wal *w, struct rb_wal_read *read, wal_place place)
 {
     struct wal_file *file = &w->files[wal_place_slot(place)];
     uint64_t offset = wal_place_offset(place);
@@ -59,8 +59,8 @@ static enum rb_err start_read(struct wal *w, struct rb_log_read *read, wal_place
     if (w->read_count == READS_MAX) {
         return RB_ERR_FULL;
     }
-    if (read->kind == RB_LOG_STATE || len > read->len) {
-        len = read->kind == RB_LOG_STATE ? need : read->len / RB_DISK_ALIGN * RB_DISK_ALIGN;
+    if (read->kind == RB_WAL_STATE || len > read->len) {
+        len = read->kind == RB_WAL_STATE ? need : read->len / RB_DISK_ALIGN * RB_DISK_ALIGN;
     }
     read->place = place;
     read->record_count = 0;
@@ -76,7 +76,7 @@ static enum rb_err start_read(struct wal *w, struct rb_log_read *read, wal_place
     return err;
 }
 
-enum rb_err rb_wal_read(struct rb_log *log, struct rb_log_read *read)
+enum rb_err rb_wal_read(struct rb_wal *log, struct rb_wal_read *read)
 {
     struct wal *w = (struct wal *)log;
     wal_place place = 0;
@@ -95,8 +95,8 @@ enum rb_err rb_wal_read(struct rb_log *log, struct rb_log_read *read)
 }
 
 /* Decodes the record at `place` out of what was read; RB_ERR_FULL when it does not lie in it whole. */
-static enum rb_err decode_at(struct wal *w, const struct rb_log_read *read, wal_place place,
-                             uint64_t index, struct rb_log_record *ret_record)
+static enum rb_err decode_at(struct wal *w, const struct rb_wal_read *read, wal_place place,
+                             uint64_t index, struct rb_wal_record *ret_record)
 {
     const struct wal_file *file = &w->files[wal_place_slot(place)];
     uint64_t offset = wal_place_offset(place);
@@ -110,24 +110,24 @@ static enum rb_err decode_at(struct wal *w, const struct rb_log_read *read, wal_
     enum rb_err err = rb_wal_decode_record(bytes, w->log_seed, file->serial, offset, &found);
     if (err != RB_OK || found.record.kind != read->kind || found.record.group != read->group ||
         found.record.index != index ||
-        (read->kind == RB_LOG_STATE && found.record.type != read->type)) {
+        (read->kind == RB_WAL_STATE && found.record.type != read->type)) {
         return RB_ERR_CORRUPT;
     }
     *ret_record = found.record;
     return RB_OK;
 }
 
-static void name_damage(struct wal *w, const struct rb_log_read *read)
+static void name_damage(struct wal *w, const struct rb_wal_read *read)
 {
     struct wal_file *file = &w->files[wal_place_slot(read->place)];
-    struct rb_log_damage damage = {
+    struct rb_wal_damage damage = {
         .offset = wal_place_offset(read->place),
         .bytes = WAL_RECORD_BYTES + wal_place_body(read->place),
     };
     rb_wal_base_name(damage.file, file->serial, ".wal");
     rb_wal_damage(w, &damage);
     file->damaged = true;
-    if (read->kind == RB_LOG_ENTRY) {
+    if (read->kind == RB_WAL_ENTRY) {
         rb_wal_index_lose_entry(w, rb_wal_group_find(w, read->group), read->index);
         return;
     }
@@ -138,7 +138,7 @@ static void name_damage(struct wal *w, const struct rb_log_read *read)
 }
 
 /* The entries behind the first one, as far as they are in what was read. */
-static void take_more(struct wal *w, struct rb_log_read *read)
+static void take_more(struct wal *w, struct rb_wal_read *read)
 {
     const struct wal_group *g = rb_wal_group_find(w, read->group);
     while (read->record_count < read->record_max) {
@@ -156,19 +156,19 @@ static void take_more(struct wal *w, struct rb_log_read *read)
 }
 
 /* Whether what was read is what the index says now (invariant 3). */
-static bool still_current(struct wal *w, const struct rb_log_read *read)
+static bool still_current(struct wal *w, const struct rb_wal_read *read)
 {
     wal_place now = 0;
     if (find_place(w, read, &now) != RB_OK) {
         return false;
     }
     return now == read->place ||
-           (read->kind == RB_LOG_STATE &&
+           (read->kind == RB_WAL_STATE &&
             rb_wal_state_find(w, read->group, read->type, read->index)->carried_from ==
                 read->place);
 }
 
-static enum rb_err judge(struct wal *w, struct rb_log_read *read)
+static enum rb_err judge(struct wal *w, struct rb_wal_read *read)
 {
     if (read->op.err != RB_OK) {
         return RB_ERR_IO;
@@ -181,7 +181,7 @@ static enum rb_err judge(struct wal *w, struct rb_log_read *read)
         return RB_ERR_CORRUPT;
     }
     read->record_count = 1;
-    if (read->kind == RB_LOG_ENTRY) {
+    if (read->kind == RB_WAL_ENTRY) {
         take_more(w, read);
     }
     return RB_OK;
@@ -189,7 +189,7 @@ static enum rb_err judge(struct wal *w, struct rb_log_read *read)
 
 void rb_wal_read_complete(struct wal *w, struct rb_disk_op *op)
 {
-    struct rb_log_read *read = RB_CONTAINER(op, struct rb_log_read, op);
+    struct rb_wal_read *read = RB_CONTAINER(op, struct rb_wal_read, op);
     struct wal_file *file = &w->files[wal_place_slot(read->place)];
     rb_assert(file->read_count > 0 && w->read_count > 0);
     read->err = judge(w, read);
@@ -218,8 +218,8 @@ static void carry_prefixes(struct wal *w, struct wal_file *file)
 {
     while (!rb_list_empty(&file->prefixes)) {
         struct wal_group *g = RB_CONTAINER(file->prefixes.next, struct wal_group, in_file);
-        struct rb_log_record record = {
-            .kind = RB_LOG_PREFIX, .group = g->id, .index = g->base, .term = g->base_term
+        struct rb_wal_record record = {
+            .kind = RB_WAL_PREFIX, .group = g->id, .index = g->base, .term = g->base_term
         };
         if (rb_wal_put(w, NULL, &record) != RB_OK) {
             return;
@@ -230,7 +230,7 @@ static void carry_prefixes(struct wal *w, struct wal_file *file)
 
 static void carry_loaded_state(struct wal *w)
 {
-    struct rb_log_read *read = &w->carry_read;
+    struct rb_wal_read *read = &w->carry_read;
     struct wal_state *state = rb_wal_state_find(w, read->group, read->type, read->index);
     if (state != NULL && state->place == read->place) {
         if (rb_wal_put(w, NULL, &w->carry_record) != RB_OK) {
@@ -244,8 +244,8 @@ static void carry_loaded_state(struct wal *w)
 
 static void load_state(struct wal *w, const struct wal_state *state)
 {
-    struct rb_log_read *read = &w->carry_read;
-    uint32_t need = rb_log_read_bytes(wal_place_body(state->place));
+    struct rb_wal_read *read = &w->carry_read;
+    uint32_t need = rb_wal_read_bytes(wal_place_body(state->place));
     if (read->len < need) {
         void *bytes = rb_disk_alloc(w->options.disk, need);
         if (bytes == NULL) {
@@ -255,7 +255,7 @@ static void load_state(struct wal *w, const struct wal_state *state)
         read->bytes = bytes;
         read->len = need;
     }
-    read->kind = RB_LOG_STATE;
+    read->kind = RB_WAL_STATE;
     read->group = state->group;
     read->type = state->type;
     read->index = state->key;

@@ -147,7 +147,7 @@ static void forget_scan(struct wal *w)
     w->order_count = 0;
     w->damage_count = 0;
     w->index_bytes = 0;
-    w->stats = (struct rb_log_stats){ .scanned_bytes = w->stats.scanned_bytes };
+    w->stats = (struct rb_wal_stats){ .scanned_bytes = w->stats.scanned_bytes };
     r->chain_count = r->chain_at = 0;
     r->cut = r->in_gap = r->closing = false;
 }
@@ -319,7 +319,7 @@ static bool step_names(struct wal *w)
             err = rb_disk_rename(w->options.disk, &r->op, r->name, r->name_to);
         } else if (f->use == FOUND_LOST) {
             rb_disk_close(w->options.disk, handle);
-            if (w->lost_count < RB_LOG_DAMAGES_MAX) {
+            if (w->lost_count < RB_WAL_DAMAGES_MAX) {
                 w->lost[w->lost_count++] = f->serial;
             }
             if (f->marked) {

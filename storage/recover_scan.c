@@ -9,7 +9,7 @@
 /* ---- records ---- */
 
 /* Makes room in front of an entry whose predecessors are not there. */
-static enum rb_err fit_entry(struct wal *w, const struct rb_log_record *record)
+static enum rb_err fit_entry(struct wal *w, const struct rb_wal_record *record)
 {
     struct wal_group *g = rb_wal_group_find(w, record->group);
     bool first = !g->entry_seen;
@@ -54,14 +54,14 @@ static void lower_guess(struct wal *w, struct wal_group *g, uint64_t base)
 static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal_record *found,
                                 uint64_t offset)
 {
-    const struct rb_log_record *record = &found->record;
+    const struct rb_wal_record *record = &found->record;
     struct wal_group *g = rb_wal_group_find(w, record->group);
     bool added = g == NULL;
     if (!added && g->guessed && record->index <= g->base &&
-        (record->kind == RB_LOG_ENTRY || record->kind == RB_LOG_TRUNCATE)) {
+        (record->kind == RB_WAL_ENTRY || record->kind == RB_WAL_TRUNCATE)) {
         lower_guess(w, g, record->index - 1);
     }
-    if (!added && record->kind == RB_LOG_ENTRY && record->index <= g->base) {
+    if (!added && record->kind == RB_WAL_ENTRY && record->index <= g->base) {
         g->damaged = true;
         return RB_OK;
     }
@@ -75,7 +75,7 @@ static enum rb_err apply_record(struct wal *w, struct found *f, const struct wal
         g->in_doubt = false;
         g->chain = found->chain + 1;
     }
-    if (record->kind == RB_LOG_ENTRY) {
+    if (record->kind == RB_WAL_ENTRY) {
         err = fit_entry(w, record);
         err = err == RB_OK ? rb_wal_index_reserve(w, record) : err;
         if (err != RB_OK) {
@@ -126,7 +126,7 @@ static enum rb_err apply_all(struct wal *w, struct found *f, const uint8_t *byte
 void rb_recover_name_damage(struct wal *w, struct found *f, uint64_t from, uint64_t end,
                             uint64_t first_batch, uint64_t batches)
 {
-    struct rb_log_damage damage = { .offset = from,
+    struct rb_wal_damage damage = { .offset = from,
                                     .bytes = end > from ? end - from : 0,
                                     .first_batch = first_batch,
                                     .batches = batches };

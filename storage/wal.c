@@ -1,6 +1,6 @@
 /* wal.c - the write path: records into the open batch, batches to the disk, completions back in log order.
  *
- *   write() -> [open batch] --flush--> [flying, up to writes_max] --all before it done--> released -> RB_LOG_WRITTEN
+ *   write() -> [open batch] --flush--> [flying, up to writes_max] --all before it done--> released -> RB_WAL_WRITTEN
  *
  * 1. A record gets its place when it is accepted: the open batch knows its file and offset, and those are allocated. So
  *    nothing can be refused later but by a failing disk, which stops the log.
@@ -26,7 +26,7 @@
 #define RETRY_NS_DEFAULT 1000000000u
 #define SEAL_NS_DEFAULT 100000000u
 
-static struct wal *wal_of(struct rb_log *log)
+static struct wal *wal_of(struct rb_wal *log)
 {
     return (struct wal *)log;
 }
@@ -38,7 +38,7 @@ uint64_t rb_wal_now(struct wal *w)
 
 /* ---- release and failure ---- */
 
-static void push_done(struct wal *w, struct rb_log_write *write, enum rb_err err)
+static void push_done(struct wal *w, struct rb_wal_write *write, enum rb_err err)
 {
     write->err = err;
     write->next = NULL;
@@ -52,9 +52,9 @@ static void push_done(struct wal *w, struct rb_log_write *write, enum rb_err err
 
 static void end_waiters(struct wal *w, struct wal_batch *batch, enum rb_err err)
 {
-    struct rb_log_write *write = batch->first;
+    struct rb_wal_write *write = batch->first;
     while (write != NULL) {
-        struct rb_log_write *next = write->next;
+        struct rb_wal_write *next = write->next;
         push_done(w, write, err);
         write = next;
     }
@@ -79,10 +79,10 @@ void rb_wal_stop(struct wal *w, enum rb_err err)
     }
 }
 
-void rb_wal_damage(struct wal *w, const struct rb_log_damage *damage)
+void rb_wal_damage(struct wal *w, const struct rb_wal_damage *damage)
 {
     w->stats.damages++;
-    if (w->damage_count < RB_LOG_DAMAGES_MAX) {
+    if (w->damage_count < RB_WAL_DAMAGES_MAX) {
         w->damages[w->damage_count++] = *damage;
     }
 }
@@ -210,7 +210,7 @@ static bool submit(struct wal *w)
     return true;
 }
 
-static void wal_flush(struct rb_log *log)
+static void wal_flush(struct rb_wal *log)
 {
     struct wal *w = wal_of(log);
     if (!w->stopped && w->open != NULL && w->open->record_count > 0) {
@@ -235,25 +235,25 @@ static enum rb_err refuse(struct wal *w)
 }
 
 /* Entries leave room for states, states for what drops and truncates, all of them a block for a seal. */
-static uint64_t reserve_from(const struct wal *w, enum rb_log_record_kind kind)
+static uint64_t reserve_from(const struct wal *w, enum rb_wal_record_kind kind)
 {
-    if (kind == RB_LOG_ENTRY) {
+    if (kind == RB_WAL_ENTRY) {
         return 2 * w->options.reserve_bytes;
     }
-    return kind == RB_LOG_STATE ? w->options.reserve_bytes : 0;
+    return kind == RB_WAL_STATE ? w->options.reserve_bytes : 0;
 }
 
 /* The last spare is not for entries, the last files beyond the limit are not for states either. */
-static bool may_rotate(const struct wal *w, enum rb_log_record_kind kind)
+static bool may_rotate(const struct wal *w, enum rb_wal_record_kind kind)
 {
-    if (kind == RB_LOG_ENTRY) {
+    if (kind == RB_WAL_ENTRY) {
         return w->spare_count > 0;
     }
-    return kind != RB_LOG_STATE || w->order_count < w->options.files_max + FILES_BEYOND / 2;
+    return kind != RB_WAL_STATE || w->order_count < w->options.files_max + FILES_BEYOND / 2;
 }
 
 /* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
-static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_kind kind)
+static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_wal_record_kind kind)
 {
     uint64_t keep = RB_DISK_ALIGN + reserve_from(w, kind);
     if (room_known(w) < wal_pad(WAL_HEADER_BYTES + bytes) + keep) {
@@ -282,37 +282,37 @@ static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_log_record_k
     return RB_OK;
 }
 
-static enum rb_err check_write(struct wal *w, const struct rb_log_record *r)
+static enum rb_err check_write(struct wal *w, const struct rb_wal_record *r)
 {
     struct wal_group *g = rb_wal_group_find(w, r->group);
     uint64_t base = g == NULL ? 0 : g->base;
     uint64_t last = g == NULL ? 0 : g->last;
-    if (r->body.len > RB_LOG_BODY_MAX ||
+    if (r->body.len > RB_WAL_BODY_MAX ||
         WAL_HEADER_BYTES + wal_record_bytes(r->body.len) > w->options.batch_bytes) {
         return RB_ERR_INVALID;
     }
     switch (r->kind) {
-    case RB_LOG_ENTRY:
+    case RB_WAL_ENTRY:
         return r->index == last + 1 ? RB_OK : RB_ERR_INVALID;
-    case RB_LOG_STATE:
+    case RB_WAL_STATE:
         return w->stats.state_bytes + wal_record_bytes(r->body.len) > w->options.state_bytes_max
                    ? RB_ERR_LIMIT
                    : RB_OK;
-    case RB_LOG_STATE_REMOVE:
+    case RB_WAL_STATE_REMOVE:
         return rb_wal_state_find(w, r->group, r->type, r->index) == NULL ? RB_ERR_MISSING : RB_OK;
-    case RB_LOG_TRUNCATE:
+    case RB_WAL_TRUNCATE:
         return r->index > base && r->index <= last ? RB_OK : RB_ERR_INVALID;
-    case RB_LOG_PREFIX:
+    case RB_WAL_PREFIX:
         return r->index > base ? RB_OK : RB_ERR_INVALID;
-    case RB_LOG_GROUP_DROP:
+    case RB_WAL_GROUP_DROP:
         return g == NULL ? RB_ERR_MISSING : RB_OK;
     }
     return RB_ERR_INVALID;
 }
 
 /* `write` NULL: nobody waits for it (a state or prefix carried forward). */
-enum rb_err rb_wal_put(struct wal *w, struct rb_log_write *write,
-                       const struct rb_log_record *record)
+enum rb_err rb_wal_put(struct wal *w, struct rb_wal_write *write,
+                       const struct rb_wal_record *record)
 {
     uint64_t bytes = wal_record_bytes(record->body.len);
     enum rb_err err = make_room(w, bytes, record->kind);
@@ -344,8 +344,8 @@ enum rb_err rb_wal_put(struct wal *w, struct rb_log_write *write,
     return RB_OK;
 }
 
-static enum rb_err wal_write(struct rb_log *log, struct rb_log_write *write,
-                             const struct rb_log_record *record)
+static enum rb_err wal_write(struct rb_wal *log, struct rb_wal_write *write,
+                             const struct rb_wal_record *record)
 {
     struct wal *w = wal_of(log);
     rb_assert(!write->in_flight);
@@ -394,7 +394,7 @@ static void seal_when_idle(struct wal *w, uint64_t now)
     }
 }
 
-static void wal_close(struct rb_log *log)
+static void wal_close(struct rb_wal *log)
 {
     struct wal *w = wal_of(log);
     w->close_wanted = true;
@@ -432,7 +432,7 @@ static void close_step(struct wal *w)
 
 /* ---- the turn ---- */
 
-static void wal_complete(struct rb_log *log, struct rb_disk_op *op)
+static void wal_complete(struct rb_wal *log, struct rb_disk_op *op)
 {
     struct wal *w = wal_of(log);
     rb_assert(op->owner == w);
@@ -454,38 +454,38 @@ static void wal_complete(struct rb_log *log, struct rb_disk_op *op)
     }
 }
 
-static struct rb_log_event *add_event(struct wal *w, uint32_t *count, enum rb_log_event_kind kind)
+static struct rb_wal_event *add_event(struct wal *w, uint32_t *count, enum rb_wal_event_kind kind)
 {
-    struct rb_log_event *event = &w->events[(*count)++];
-    *event = (struct rb_log_event){ .kind = kind };
+    struct rb_wal_event *event = &w->events[(*count)++];
+    *event = (struct rb_wal_event){ .kind = kind };
     return event;
 }
 
-/* What does not belong to a call. At most RB_LOG_DAMAGES_MAX + 3 events. */
+/* What does not belong to a call. At most RB_WAL_DAMAGES_MAX + 3 events. */
 static void give_news(struct wal *w, uint32_t *count)
 {
     memcpy(w->told_damages, w->damages, w->damage_count * sizeof(w->damages[0]));
     for (uint32_t i = 0; i < w->damage_count; i++) {
-        add_event(w, count, RB_LOG_DAMAGED)->damage = &w->told_damages[i];
+        add_event(w, count, RB_WAL_DAMAGED)->damage = &w->told_damages[i];
     }
     w->damage_count = 0;
     if (w->tell_opened) {
         w->tell_opened = false;
-        add_event(w, count, RB_LOG_OPENED)->err = w->opened_err;
+        add_event(w, count, RB_WAL_OPENED)->err = w->opened_err;
     }
     if (w->tell_stopped) {
         w->tell_stopped = false;
-        add_event(w, count, RB_LOG_STOPPED)->err = w->stopped_err;
+        add_event(w, count, RB_WAL_STOPPED)->err = w->stopped_err;
     }
     if (w->tell_room) {
         w->tell_room = false;
-        add_event(w, count, RB_LOG_ROOM);
+        add_event(w, count, RB_WAL_ROOM);
     }
 }
 
-_Static_assert(RB_LOG_EVENTS_MAX > RB_LOG_DAMAGES_MAX + 8, "news fit one poll");
+_Static_assert(RB_WAL_EVENTS_MAX > RB_WAL_DAMAGES_MAX + 8, "news fit one poll");
 
-static uint32_t wal_poll(struct rb_log *log, struct rb_log_event **ret_events)
+static uint32_t wal_poll(struct rb_wal *log, struct rb_wal_event **ret_events)
 {
     struct wal *w = wal_of(log);
     uint64_t now = rb_wal_now(w);
@@ -499,32 +499,32 @@ static uint32_t wal_poll(struct rb_log *log, struct rb_log_event **ret_events)
         close_step(w);
     }
     give_news(w, &count);
-    while (count < RB_LOG_EVENTS_MAX && w->done_first != NULL) {
-        struct rb_log_write *write = w->done_first;
+    while (count < RB_WAL_EVENTS_MAX && w->done_first != NULL) {
+        struct rb_wal_write *write = w->done_first;
         w->done_first = write->next;
         write->in_flight = false;
         w->waiting--;
-        struct rb_log_event *event = add_event(w, &count, RB_LOG_WRITTEN);
+        struct rb_wal_event *event = add_event(w, &count, RB_WAL_WRITTEN);
         event->write = write;
         event->err = write->err;
     }
-    while (count < RB_LOG_EVENTS_MAX && w->read_first != NULL) {
-        struct rb_log_read *read = w->read_first;
+    while (count < RB_WAL_EVENTS_MAX && w->read_first != NULL) {
+        struct rb_wal_read *read = w->read_first;
         w->read_first = read->next;
         read->in_flight = false;
-        struct rb_log_event *event = add_event(w, &count, RB_LOG_WAS_READ);
+        struct rb_wal_event *event = add_event(w, &count, RB_WAL_WAS_READ);
         event->read = read;
         event->err = read->err;
     }
-    if (w->tell_closed && count < RB_LOG_EVENTS_MAX) {
+    if (w->tell_closed && count < RB_WAL_EVENTS_MAX) {
         w->tell_closed = false;
-        add_event(w, &count, RB_LOG_CLOSED);
+        add_event(w, &count, RB_WAL_CLOSED);
     }
     *ret_events = w->events;
     return count;
 }
 
-static uint64_t wal_due(struct rb_log *log)
+static uint64_t wal_due(struct rb_wal *log)
 {
     struct wal *w = wal_of(log);
     uint64_t due = UINT64_MAX;
@@ -554,9 +554,9 @@ static bool holds_something(const struct wal_group *g)
     return g != NULL && (g->last > 0 || g->state_count > 0);
 }
 
-static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
+static void fill_info(const struct wal_group *g, struct rb_wal_group_info *info)
 {
-    *info = (struct rb_log_group_info){
+    *info = (struct rb_wal_group_info){
         .id = g->id,
         .base = g->base,
         .base_term = g->base_term,
@@ -569,7 +569,7 @@ static void fill_info(const struct wal_group *g, struct rb_log_group_info *info)
     };
 }
 
-static bool wal_group(struct rb_log *log, uint64_t group, struct rb_log_group_info *ret_info)
+static bool wal_group(struct rb_wal *log, uint64_t group, struct rb_wal_group_info *ret_info)
 {
     struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (!holds_something(g)) {
@@ -579,7 +579,7 @@ static bool wal_group(struct rb_log *log, uint64_t group, struct rb_log_group_in
     return true;
 }
 
-static bool wal_group_next(struct rb_log *log, uint32_t *at, struct rb_log_group_info *ret_info)
+static bool wal_group_next(struct rb_wal *log, uint32_t *at, struct rb_wal_group_info *ret_info)
 {
     struct wal_group *g;
     while ((g = rb_map_next(&wal_of(log)->groups, at)) != NULL && !holds_something(g)) {
@@ -591,7 +591,7 @@ static bool wal_group_next(struct rb_log *log, uint32_t *at, struct rb_log_group
     return true;
 }
 
-static enum rb_err wal_term(struct rb_log *log, uint64_t group, uint64_t index, uint64_t *ret_term)
+static enum rb_err wal_term(struct rb_wal *log, uint64_t group, uint64_t index, uint64_t *ret_term)
 {
     struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (g == NULL || index < g->base || index > g->last) {
@@ -604,7 +604,7 @@ static enum rb_err wal_term(struct rb_log *log, uint64_t group, uint64_t index, 
     return RB_OK;
 }
 
-static bool wal_state_next(struct rb_log *log, uint64_t group, struct rb_log_state_at *at)
+static bool wal_state_next(struct rb_wal *log, uint64_t group, struct rb_wal_state_at *at)
 {
     struct wal_group *g = rb_wal_group_find(wal_of(log), group);
     if (g == NULL) {
@@ -623,7 +623,7 @@ static bool wal_state_next(struct rb_log *log, uint64_t group, struct rb_log_sta
     return true;
 }
 
-static uint32_t wal_pinned_by(struct rb_log *log, uint64_t *ret_groups, uint32_t max)
+static uint32_t wal_pinned_by(struct rb_wal *log, uint64_t *ret_groups, uint32_t max)
 {
     struct wal *w = wal_of(log);
     if (w->order_count < 2 || w->files[w->order[0]].entry_count == 0) {
@@ -644,7 +644,7 @@ static uint32_t wal_pinned_by(struct rb_log *log, uint64_t *ret_groups, uint32_t
     return count;
 }
 
-static void wal_stats(struct rb_log *log, struct rb_log_stats *ret_stats)
+static void wal_stats(struct rb_wal *log, struct rb_wal_stats *ret_stats)
 {
     struct wal *w = wal_of(log);
     *ret_stats = w->stats;
@@ -657,14 +657,14 @@ static void wal_stats(struct rb_log *log, struct rb_log_stats *ret_stats)
     ret_stats->full = w->full || w->limited;
 }
 
-static void wal_log_damage_handled(struct rb_log *log)
+static void wal_damage_handled(struct rb_wal *log)
 {
-    rb_wal_damage_handled(wal_of(log));
+    rb_wal_forget_damage(wal_of(log));
 }
 
 /* ---- create and destroy ---- */
 
-static void wal_destroy(struct rb_log *log)
+static void wal_destroy(struct rb_wal *log)
 {
     struct wal *w = wal_of(log);
     struct rb_disk *disk = w->options.disk;
@@ -679,7 +679,7 @@ static void wal_destroy(struct rb_log *log)
     rb_free(w->options.budget, w, sizeof(*w));
 }
 
-static const struct rb_log_ops wal_ops = {
+static const struct rb_wal_ops wal_ops = {
     .name = "wal",
     .write = wal_write,
     .read = rb_wal_read,
@@ -693,7 +693,7 @@ static const struct rb_log_ops wal_ops = {
     .state_next = wal_state_next,
     .pinned_by = wal_pinned_by,
     .stats = wal_stats,
-    .damage_handled = wal_log_damage_handled,
+    .damage_handled = wal_damage_handled,
     .close = wal_close,
     .destroy = wal_destroy,
 };
@@ -729,7 +729,7 @@ static void own(struct wal *w, struct rb_disk_op *op, enum wal_tag tag)
     op->tag = tag;
 }
 
-enum rb_err rb_wal_create(const struct rb_wal_options *options, struct rb_log **ret_log)
+enum rb_err rb_wal_create(const struct rb_wal_options *options, struct rb_wal **ret_log)
 {
     struct rb_wal_options filled = *options;
     fill_defaults(&filled);

@@ -27,6 +27,6 @@ struct rb_wal_options {
     uint64_t seal_ns; /* idle for so long, the log writes that everything is durable; 0: 100 ms */
 };
 
-/** Starts to open; RB_LOG_OPENED follows out of poll(). Errors: RB_ERR_INVALID (options), RB_ERR_MEMORY, RB_ERR_FULL. */
+/** Starts to open; RB_WAL_OPENED follows out of poll(). Errors: RB_ERR_INVALID (options), RB_ERR_MEMORY, RB_ERR_FULL. */
 RB_MUST_CHECK enum rb_err rb_wal_create(const struct rb_wal_options *options,
-                                        struct rb_log **ret_log);
+                                        struct rb_wal **ret_log);

@@ -86,7 +86,7 @@ struct wal_file {
     uint32_t read_count;                   /* in flight */
     struct rb_list states, prefixes;
     bool damaged, handled,
-        marked; /* handled: rb_log_damage_handled was called since; marked: its name says so */
+        marked; /* handled: rb_wal_damage_handled was called since; marked: its name says so */
 };
 
 enum wal_batch_state { BATCH_FREE, BATCH_OPEN, BATCH_FLYING, BATCH_DONE };
@@ -97,7 +97,7 @@ struct wal_batch {
     uint32_t used, record_count, flags;
     uint16_t slot;
     uint64_t offset, sequence, oldest, started_ns;
-    struct rb_log_write *first, *last; /* who waits for it */
+    struct rb_wal_write *first, *last; /* who waits for it */
     struct rb_disk_op op;
 };
 
@@ -123,7 +123,7 @@ enum rb_wal_files_step {
 struct wal_recover; /* recover.c */
 
 struct wal {
-    struct rb_log base;
+    struct rb_wal base;
     struct rb_wal_options options;
     enum wal_phase phase;
     bool stopped, close_wanted;
@@ -147,7 +147,7 @@ struct wal {
     uint64_t
         oldest_limit; /* the lowest serial of missing files that were not handled; UINT64_MAX: none */
     uint64_t lost
-        [RB_LOG_DAMAGES_MAX]; /* files outside the chain that are named with each opening until handled */
+        [RB_WAL_DAMAGES_MAX]; /* files outside the chain that are named with each opening until handled */
     uint32_t lost_count;
     bool lost_handled;
     uint64_t retry_due_ns;
@@ -176,25 +176,25 @@ struct wal {
         tail_closed; /* the last file is one of an earlier epoch: nothing is written to it any more */
     uint64_t last_write_ns;
     uint32_t next_flags; /* of the next batch */
-    struct rb_log_write *done_first, *done_last;
+    struct rb_wal_write *done_first, *done_last;
     uint64_t waiting;
 
     /* read.c */
-    struct rb_log_read *read_first, *read_last; /* done */
+    struct rb_wal_read *read_first, *read_last; /* done */
     uint32_t read_count;                        /* in flight */
-    struct rb_log_read carry_read;              /* internal: a state on its way to a newer file */
-    struct rb_log_record carry_record;
+    struct rb_wal_read carry_read;              /* internal: a state on its way to a newer file */
+    struct rb_wal_record carry_record;
     uint64_t carry_pause_ns; /* not before */
     bool carry_loaded;
 
     struct wal_recover *recover;
 
-    struct rb_log_damage damages[RB_LOG_DAMAGES_MAX], told_damages[RB_LOG_DAMAGES_MAX];
+    struct rb_wal_damage damages[RB_WAL_DAMAGES_MAX], told_damages[RB_WAL_DAMAGES_MAX];
     uint32_t damage_count;
     bool tell_opened, tell_stopped, tell_room, tell_closed;
     enum rb_err opened_err, stopped_err;
-    struct rb_log_stats stats;
-    struct rb_log_event events[RB_LOG_EVENTS_MAX];
+    struct rb_wal_stats stats;
+    struct rb_wal_event events[RB_WAL_EVENTS_MAX];
 };
 
 /* index.c */
@@ -203,9 +203,9 @@ void rb_wal_index_deinit(struct wal *w);
 struct wal_group *rb_wal_group_find(struct wal *w, uint64_t id);
 struct wal_state *rb_wal_state_find(struct wal *w, uint64_t group, uint8_t type, uint64_t key);
 /** Takes the memory that rb_wal_index_apply of this record may need. */
-RB_MUST_CHECK enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_log_record *record);
+RB_MUST_CHECK enum rb_err rb_wal_index_reserve(struct wal *w, const struct rb_wal_record *record);
 /** What a record that stands at `place` changes. Reserved before; for ENTRY index = last + 1. */
-void rb_wal_index_apply(struct wal *w, const struct rb_log_record *record, wal_place place);
+void rb_wal_index_apply(struct wal *w, const struct rb_wal_record *record, wal_place place);
 /** Entries up to `last` - 1 are lost: the next one will be `index`. RB_ERR_MEMORY. */
 RB_MUST_CHECK enum rb_err rb_wal_index_skip(struct wal *w, struct wal_group *group, uint64_t index);
 void rb_wal_index_truncate(struct wal *w, struct wal_group *group, uint64_t from);
@@ -215,7 +215,7 @@ uint64_t rb_wal_index_term(const struct wal_group *group, uint64_t index);
 /** The record of this entry failed its check. */
 void rb_wal_index_lose_entry(struct wal *w, struct wal_group *group, uint64_t index);
 void rb_wal_index_lose_state(struct wal *w, struct wal_state *state);
-uint16_t rb_wal_index_chain(struct wal *w, const struct rb_log_record *record);
+uint16_t rb_wal_index_chain(struct wal *w, const struct rb_wal_record *record);
 
 /* files.c */
 void rb_wal_file_init(struct wal *w, uint16_t slot, uint64_t serial, uint64_t size,
@@ -224,7 +224,7 @@ uint16_t rb_wal_slot_take(struct wal *w);
 void rb_wal_slot_give(struct wal *w, uint16_t slot);
 struct wal_file *rb_wal_current(struct wal *w); /* NULL: none */
 uint64_t rb_wal_oldest_serial(const struct wal *w);
-void rb_wal_damage_handled(struct wal *w);
+void rb_wal_forget_damage(struct wal *w);
 /** Makes `next` the file that is written to. It is ready. */
 void rb_wal_rotate(struct wal *w);
 /** Starts what is to be done about files; called by every poll. */
@@ -233,20 +233,20 @@ void rb_wal_files_complete(struct wal *w);
 void rb_wal_files_close(struct wal *w);
 /** With the directory, and without. */
 void rb_wal_name(const struct wal *w, char out[NAME_BYTES], uint64_t serial, const char *suffix);
-void rb_wal_base_name(char out[RB_LOG_NAME_MAX], uint64_t serial, const char *suffix);
+void rb_wal_base_name(char out[RB_WAL_NAME_MAX], uint64_t serial, const char *suffix);
 
 /* read.c */
-enum rb_err rb_wal_read(struct rb_log *log, struct rb_log_read *read);
+enum rb_err rb_wal_read(struct rb_wal *log, struct rb_wal_read *read);
 void rb_wal_read_complete(struct wal *w, struct rb_disk_op *op);
 /** Starts to carry the states of the oldest file forward, when it is worth it. */
 void rb_wal_carry_step(struct wal *w);
 
 /* wal.c */
 void rb_wal_stop(struct wal *w, enum rb_err err);
-void rb_wal_damage(struct wal *w, const struct rb_log_damage *damage);
+void rb_wal_damage(struct wal *w, const struct rb_wal_damage *damage);
 uint64_t rb_wal_now(struct wal *w);
-enum rb_err rb_wal_put(struct wal *w, struct rb_log_write *write,
-                       const struct rb_log_record *record);
+enum rb_err rb_wal_put(struct wal *w, struct rb_wal_write *write,
+                       const struct rb_wal_record *record);
 /** recover.c has read everything: the log may be written to. */
 void rb_wal_opened(struct wal *w, enum rb_err err);
 /** Writes a batch that says that everything before it is durable. False: not now. */

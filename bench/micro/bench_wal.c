@@ -22,10 +22,10 @@
 struct bench {
     struct rb_env env;
     struct rb_disk *disk;
-    struct rb_log *log;
+    struct rb_wal *log;
     uint64_t next_index, done;
-    struct rb_log_write writes[FLIGHT_MAX];
-    struct rb_log_write prefix;
+    struct rb_wal_write writes[FLIGHT_MAX];
+    struct rb_wal_write prefix;
     uint64_t started_ns[FLIGHT_MAX];
     struct rb_histogram latency;
     uint8_t body[BODY_BYTES];
@@ -106,7 +106,7 @@ static void bench_disk(struct bench *b, const char *name)
 
 static enum rb_err append(struct bench *b, uint32_t slot)
 {
-    enum rb_err err = rb_log_append(b->log, &b->writes[slot], 1, 1, b->next_index, 0,
+    enum rb_err err = rb_wal_append(b->log, &b->writes[slot], 1, 1, b->next_index, 0,
                                     rb_slice_of(b->body, BODY_BYTES));
     if (err == RB_OK) {
         b->next_index++;
@@ -115,25 +115,25 @@ static enum rb_err append(struct bench *b, uint32_t slot)
     return err;
 }
 
-/* One turn; RB_LOG_OPENED or RB_LOG_CLOSED are told. `flight` 0: nothing new is appended. */
+/* One turn; RB_WAL_OPENED or RB_WAL_CLOSED are told. `flight` 0: nothing new is appended. */
 static void turn(struct bench *b, uint32_t flight, bool *told)
 {
     struct rb_disk_op **ops;
-    struct rb_log_event *events;
+    struct rb_wal_event *events;
     uint32_t count = rb_disk_poll(b->disk, 1000000, &ops);
     for (uint32_t i = 0; i < count; i++) {
-        rb_log_complete(b->log, ops[i]);
+        rb_wal_complete(b->log, ops[i]);
     }
-    count = rb_log_poll(b->log, &events);
+    count = rb_wal_poll(b->log, &events);
     uint64_t now = rb_env_now(&b->env);
     for (uint32_t i = 0; i < count; i++) {
-        if (events[i].kind == RB_LOG_OPENED || events[i].kind == RB_LOG_CLOSED) {
+        if (events[i].kind == RB_WAL_OPENED || events[i].kind == RB_WAL_CLOSED) {
             *told = true;
         }
         if (events[i].err != RB_OK) {
             die("log", events[i].err);
         }
-        if (events[i].kind == RB_LOG_WRITTEN && events[i].write != &b->prefix) {
+        if (events[i].kind == RB_WAL_WRITTEN && events[i].write != &b->prefix) {
             uint32_t slot = (uint32_t)(events[i].write - b->writes);
             b->done++;
             rb_histogram_add(&b->latency, now - b->started_ns[slot]);
@@ -146,9 +146,9 @@ static void turn(struct bench *b, uint32_t flight, bool *told)
     }
     if (flight > 0 && b->next_index % KEEP < flight && b->next_index > KEEP &&
         !b->prefix.in_flight) {
-        (void)!rb_log_drop_prefix(b->log, &b->prefix, 1, b->next_index - KEEP, 1);
+        (void)!rb_wal_drop_prefix(b->log, &b->prefix, 1, b->next_index - KEEP, 1);
     }
-    rb_log_flush(b->log);
+    rb_wal_flush(b->log);
 }
 
 static void bench_flight(struct bench *b, const char *name, uint32_t flight)
@@ -159,19 +159,19 @@ static void bench_flight(struct bench *b, const char *name, uint32_t flight)
     b->done = 0;
     uint64_t begin = rb_env_now(&b->env);
     uint64_t cpu = cpu_ns();
-    struct rb_log_stats before, after;
-    rb_log_stats(b->log, &before);
+    struct rb_wal_stats before, after;
+    rb_wal_stats(b->log, &before);
     while ((double)(rb_env_now(&b->env) - begin) < b->seconds * 1e9) {
         turn(b, flight, &told);
     }
     uint64_t used = cpu_ns() - cpu;
     double seconds = (double)(rb_env_now(&b->env) - begin) / 1e9;
-    rb_log_stats(b->log, &after);
+    rb_wal_stats(b->log, &after);
     snprintf(what, sizeof(what), "%u in flight (%.0f a write)", flight,
              (double)(after.records - before.records) / (double)(after.batches - before.batches));
     report(name, what, b->done, seconds, used, &b->latency);
     for (uint32_t i = 0; i < 100000; i++) {
-        rb_log_stats(b->log, &after);
+        rb_wal_stats(b->log, &after);
         if (after.waiting == 0) {
             return;
         }
@@ -215,11 +215,11 @@ static void bench_all(struct bench *b, const char *path, const char *name, uint3
     bench_flight(b, label, 16);
     bench_flight(b, label, 500);
     told = false;
-    rb_log_close(b->log);
+    rb_wal_close(b->log);
     while (!told) {
         turn(b, 0, &told);
     }
-    rb_log_destroy(b->log);
+    rb_wal_destroy(b->log);
     clean(path);
 }
 

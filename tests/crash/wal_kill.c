@@ -78,14 +78,14 @@ static void close_place(struct place *p)
 /* ---- the child ---- */
 
 struct flight {
-    struct rb_log_write write;
+    struct rb_wal_write write;
     struct report report;
 };
 
 static int report_fd;
 
 /* The parent knows of it before anything else is done. */
-static void on_written(struct rig *rig, struct rb_log_write *write_done, enum rb_err err)
+static void on_written(struct rig *rig, struct rb_wal_write *write_done, enum rb_err err)
 {
     const struct flight *flight = (const struct flight *)write_done;
     if (err != RB_OK || write(report_fd, &flight->report, sizeof(flight->report)) !=
@@ -107,22 +107,22 @@ static struct flight *free_flight(struct flight *flights)
 /* The next write of a group: an entry, now and then a state or the end of old entries. */
 static enum rb_err write_next(struct rig *rig, struct flight *flight, uint32_t group)
 {
-    struct rb_log_group_info info = { 0 };
+    struct rb_wal_group_info info = { 0 };
     uint8_t body[BODY_MAX];
-    (void)rb_log_group(rig->log, group + 1, &info);
+    (void)rb_wal_group(rig->log, group + 1, &info);
     uint64_t next = info.last + 1;
     if (next % 50 == 0 && info.base + KEEP < info.last) {
         flight->report = (struct report){ REPORT_PREFIX, group, info.last - KEEP };
-        return rb_log_drop_prefix(rig->log, &flight->write, group + 1, info.last - KEEP, 1);
+        return rb_wal_drop_prefix(rig->log, &flight->write, group + 1, info.last - KEEP, 1);
     }
     if (next % 9 == 0 && rand() % 2 == 0) {
         flight->report = (struct report){ REPORT_STATE, group, next };
-        return rb_log_put_state(rig->log, &flight->write, group + 1, STATE_TYPE, 1,
+        return rb_wal_put_state(rig->log, &flight->write, group + 1, STATE_TYPE, 1,
                                 rb_slice_of(&next, sizeof(next)));
     }
     flight->report = (struct report){ REPORT_ENTRY, group, next };
     size_t len = body_of(body, group, next);
-    return rb_log_append(rig->log, &flight->write, group + 1, 1, next, 0, rb_slice_of(body, len));
+    return rb_wal_append(rig->log, &flight->write, group + 1, 1, next, 0, rb_slice_of(body, len));
 }
 
 static void run_child(const char *path, bool uring, uint32_t seed)
@@ -167,9 +167,9 @@ static bool fail(const char *what, uint32_t group, uint64_t index)
 static bool check_group(struct rig *rig, uint32_t group, struct acknowledged *a)
 {
     uint8_t body[BODY_MAX], found[BODY_MAX];
-    struct rb_log_group_info info = { 0 };
+    struct rb_wal_group_info info = { 0 };
     size_t len = 0;
-    (void)rb_log_group(rig->log, group + 1, &info);
+    (void)rb_wal_group(rig->log, group + 1, &info);
     if (info.last < a->last[group]) {
         return fail("acknowledged entries are gone", group, a->last[group]);
     }
@@ -178,13 +178,13 @@ static bool check_group(struct rig *rig, uint32_t group, struct acknowledged *a)
     }
     for (uint64_t i = info.base + 1; i <= info.last; i++) {
         size_t want = body_of(body, group, i);
-        if (rig_read(rig, RB_LOG_ENTRY, group + 1, 0, i, found, BODY_MAX, &len, NULL) != RB_OK ||
+        if (rig_read(rig, RB_WAL_ENTRY, group + 1, 0, i, found, BODY_MAX, &len, NULL) != RB_OK ||
             len != want || memcmp(body, found, len) != 0) {
             return fail("an entry is not what was written", group, i);
         }
     }
     uint64_t state = 0;
-    if (a->state[group] > 0 && (rig_read(rig, RB_LOG_STATE, group + 1, STATE_TYPE, 1,
+    if (a->state[group] > 0 && (rig_read(rig, RB_WAL_STATE, group + 1, STATE_TYPE, 1,
                                          (uint8_t *)&state, sizeof(state), &len, NULL) != RB_OK ||
                                 state < a->state[group])) {
         return fail("a state is older than acknowledged", group, state);

@@ -38,8 +38,8 @@ static size_t len_of(uint64_t index)
     return (size_t)(index * 37 % 900);
 }
 
-static void write_record(struct rig *rig, struct rb_log_write *write,
-                         const struct rb_log_record *record)
+static void write_record(struct rig *rig, struct rb_wal_write *write,
+                         const struct rb_wal_record *record)
 {
     enum rb_err err;
     while ((err = rig->log->ops->write(rig->log, write, record)) == RB_ERR_FULL) {
@@ -51,7 +51,7 @@ static void write_record(struct rig *rig, struct rb_log_write *write,
 /* Three groups, some states, a truncation, a prefix. */
 static void build(struct rig *rig)
 {
-    struct rb_log_write writes[ENTRIES * 2 + 4];
+    struct rb_wal_write writes[ENTRIES * 2 + 4];
     uint8_t body[1024];
     uint32_t count = 0;
     memset(writes, 0, sizeof(writes));
@@ -59,18 +59,18 @@ static void build(struct rig *rig)
     rb_assert(err == RB_OK);
     for (uint64_t i = 1; i <= ENTRIES; i++) {
         fill(body, i, len_of(i));
-        struct rb_log_record entry = { RB_LOG_ENTRY, 0,           1 + i % 2,
+        struct rb_wal_record entry = { RB_WAL_ENTRY, 0,           1 + i % 2,
                                        i / 20,       (i + 1) / 2, rb_slice_of(body, len_of(i)) };
-        struct rb_log_record state = { RB_LOG_STATE, 1, 3, 0, i % 3, RB_S("state") };
+        struct rb_wal_record state = { RB_WAL_STATE, 1, 3, 0, i % 3, RB_S("state") };
         write_record(rig, &writes[count++], &entry);
         if (i % 7 == 0) {
             write_record(rig, &writes[count++], &state);
         }
         rig_settle(rig);
     }
-    err = rb_log_truncate(rig->log, &writes[count++], 1, ENTRIES / 2 - 3);
+    err = rb_wal_truncate(rig->log, &writes[count++], 1, ENTRIES / 2 - 3);
     rb_assert(err == RB_OK);
-    err = rb_log_drop_prefix(rig->log, &writes[count++], 2, 4, 0);
+    err = rb_wal_drop_prefix(rig->log, &writes[count++], 2, 4, 0);
     rb_assert(err == RB_OK);
     rig_settle(rig);
     rig_close(rig);
@@ -103,7 +103,7 @@ static void fix_record(uint8_t *bytes, uint64_t size, uint64_t at)
     }
     uint8_t body[1000];
     memcpy(body, bytes + at + WAL_RECORD_BYTES, body_bytes);
-    struct wal_record record = { .record = { .kind = (enum rb_log_record_kind)bytes[at + 12],
+    struct wal_record record = { .record = { .kind = (enum rb_wal_record_kind)bytes[at + 12],
                                              .type = bytes[at + 13],
                                              .group = u64_at(bytes + at + 16),
                                              .term = u64_at(bytes + at + 24),
@@ -157,7 +157,7 @@ static void check_entry(struct rig *rig, uint64_t group, uint64_t index, bool fo
     uint8_t body[1024], found[8192];
     size_t len = 0;
     enum rb_err err =
-        rig_read(rig, RB_LOG_ENTRY, group, 0, index, found, sizeof(found), &len, NULL);
+        rig_read(rig, RB_WAL_ENTRY, group, 0, index, found, sizeof(found), &len, NULL);
     rb_assert(err == RB_OK || err == RB_ERR_CORRUPT || err == RB_ERR_INVALID);
     uint64_t number = group == 2 ? index * 2 - 1 : index * 2;
     if (err == RB_OK && !forged) {
@@ -169,11 +169,11 @@ static void check_entry(struct rig *rig, uint64_t group, uint64_t index, bool fo
 
 static void look(struct rig *rig, bool forged)
 {
-    struct rb_log_group_info info;
+    struct rb_wal_group_info info;
     uint32_t at = 0;
-    struct rb_log_group_info infos[16];
+    struct rb_wal_group_info infos[16];
     uint32_t count = 0;
-    while (count < 16 && rb_log_group_next(rig->log, &at, &info)) {
+    while (count < 16 && rb_wal_group_next(rig->log, &at, &info)) {
         infos[count++] = info;
     }
     for (uint32_t i = 0; i < count; i++) {

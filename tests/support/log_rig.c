@@ -64,40 +64,40 @@ void rig_create(struct rig *rig)
     rb_assert(err == RB_OK);
 }
 
-static void take_event(struct rig *rig, const struct rb_log_event *event)
+static void take_event(struct rig *rig, const struct rb_wal_event *event)
 {
     switch (event->kind) {
-    case RB_LOG_OPENED:
+    case RB_WAL_OPENED:
         rig->opened = true;
         rig->opened_err = event->err;
         break;
-    case RB_LOG_WRITTEN:
+    case RB_WAL_WRITTEN:
         rig->written_count += event->err == RB_OK;
         rig->failed_count += event->err != RB_OK;
         if (rig->on_written != NULL) {
             rig->on_written(rig, event->write, event->err);
         }
         break;
-    case RB_LOG_WAS_READ:
+    case RB_WAL_WAS_READ:
         rb_assert(event->err == event->read->err);
         if (rig->on_read != NULL) {
             rig->on_read(rig, event->read);
         }
         break;
-    case RB_LOG_DAMAGED:
+    case RB_WAL_DAMAGED:
         if (rig->damage_count < RIG_DAMAGES_MAX) {
             rig->damages[rig->damage_count++] = *event->damage;
         }
         break;
-    case RB_LOG_STOPPED:
+    case RB_WAL_STOPPED:
         rb_assert(!rig->stopped);
         rig->stopped = true;
         rig->stopped_err = event->err;
         break;
-    case RB_LOG_ROOM:
+    case RB_WAL_ROOM:
         rig->room = true;
         break;
-    case RB_LOG_CLOSED:
+    case RB_WAL_CLOSED:
         rig->closed = true;
         break;
     }
@@ -109,32 +109,32 @@ static uint32_t poll_disk(struct rig *rig, int64_t timeout_ns)
     uint32_t count = rb_disk_poll(rig->disk, timeout_ns, &ops);
     for (uint32_t i = 0; i < count; i++) {
         rb_assert(ops[i]->owner == rig->log);
-        rb_log_complete(rig->log, ops[i]);
+        rb_wal_complete(rig->log, ops[i]);
     }
     return count;
 }
 
 static uint32_t poll_log(struct rig *rig)
 {
-    struct rb_log_event *events;
-    uint32_t count = rb_log_poll(rig->log, &events);
+    struct rb_wal_event *events;
+    uint32_t count = rb_wal_poll(rig->log, &events);
     for (uint32_t i = 0; i < count; i++) {
         take_event(rig, &events[i]);
     }
-    rb_log_flush(rig->log);
+    rb_wal_flush(rig->log);
     return count;
 }
 
 bool rig_turn(struct rig *rig)
 {
-    rb_log_flush(rig->log);
+    rb_wal_flush(rig->log);
     if (!rig->simulated) {
         poll_disk(rig, 10000000);
         poll_log(rig);
         return true;
     }
     uint64_t disk_due = rb_sim_disk_due(rig->disk);
-    uint64_t log_due = rb_log_due(rig->log);
+    uint64_t log_due = rb_wal_due(rig->log);
     uint64_t due = disk_due < log_due ? disk_due : log_due;
     if (due > rig->now_ns && due != UINT64_MAX) {
         rig->now_ns = due;
@@ -155,9 +155,9 @@ bool rig_until(struct rig *rig, const bool *flag, uint32_t turns_max)
 
 void rig_settle(struct rig *rig)
 {
-    struct rb_log_stats stats;
+    struct rb_wal_stats stats;
     for (uint32_t i = 0; i < 100000; i++) {
-        rb_log_stats(rig->log, &stats);
+        rb_wal_stats(rig->log, &stats);
         if (stats.waiting == 0 || !rig_turn(rig)) {
             return;
         }
@@ -172,10 +172,10 @@ enum rb_err rig_open(struct rig *rig)
 
 void rig_close(struct rig *rig)
 {
-    rb_log_close(rig->log);
+    rb_wal_close(rig->log);
     bool closed = rig_until(rig, &rig->closed, 1000000);
     rb_assert(closed);
-    rb_log_destroy(rig->log);
+    rb_wal_destroy(rig->log);
     rig->log = NULL;
     rb_assert(rig->budget.used_bytes == 0);
 }
@@ -187,7 +187,7 @@ void rig_cut(struct rig *rig, bool power)
     } else {
         rb_sim_disk_kill(rig->disk);
     }
-    rb_log_destroy(rig->log);
+    rb_wal_destroy(rig->log);
     rig->log = NULL;
     rb_assert(rig->budget.used_bytes == 0);
 }
@@ -198,16 +198,16 @@ void rig_deinit(struct rig *rig)
     rb_disk_destroy(rig->disk);
 }
 
-enum rb_err rig_read(struct rig *rig, enum rb_log_record_kind kind, uint64_t group, uint8_t type,
+enum rb_err rig_read(struct rig *rig, enum rb_wal_record_kind kind, uint64_t group, uint8_t type,
                      uint64_t index, uint8_t *out, size_t cap, size_t *ret_len, uint64_t *ret_term)
 {
-    struct rb_log_record record;
-    struct rb_log_read read = { .len = rb_log_read_bytes((uint32_t)cap),
+    struct rb_wal_record record;
+    struct rb_wal_read read = { .len = rb_wal_read_bytes((uint32_t)cap),
                                 .records = &record,
                                 .record_max = 1 };
     read.bytes = rb_disk_alloc(rig->disk, read.len);
-    enum rb_err err = kind == RB_LOG_ENTRY ? rb_log_read_entries(rig->log, &read, group, index)
-                                           : rb_log_read_state(rig->log, &read, group, type, index);
+    enum rb_err err = kind == RB_WAL_ENTRY ? rb_wal_read_entries(rig->log, &read, group, index)
+                                           : rb_wal_read_state(rig->log, &read, group, type, index);
     if (err == RB_OK) {
         for (int i = 0; i < 100000 && read.in_flight; i++) {
             rig_turn(rig);

@@ -14,14 +14,14 @@ struct rig {
     struct rb_disk *disk;
     bool simulated;
     struct rb_wal_options options;
-    struct rb_log *log;
+    struct rb_wal *log;
     bool opened, stopped, closed, room;
     enum rb_err opened_err, stopped_err;
-    struct rb_log_damage damages[RIG_DAMAGES_MAX];
+    struct rb_wal_damage damages[RIG_DAMAGES_MAX];
     uint32_t damage_count;
     uint64_t written_count, failed_count; /* events of writes */
-    void (*on_written)(struct rig *rig, struct rb_log_write *write, enum rb_err err);
-    void (*on_read)(struct rig *rig, struct rb_log_read *read);
+    void (*on_written)(struct rig *rig, struct rb_wal_write *write, enum rb_err err);
+    void (*on_read)(struct rig *rig, struct rb_wal_read *read);
     void *ctx;
 };
 
@@ -38,7 +38,7 @@ bool rig_turn(struct rig *rig);
 bool rig_until(struct rig *rig, const bool *flag, uint32_t turns_max);
 /** Turns until no write waits. */
 void rig_settle(struct rig *rig);
-/** Opens and waits; the error of RB_LOG_OPENED. RB_ERR_TIMEOUT when it does not come. */
+/** Opens and waits; the error of RB_WAL_OPENED. RB_ERR_TIMEOUT when it does not come. */
 enum rb_err rig_open(struct rig *rig);
 /** Closes in order, and frees the log. */
 void rig_close(struct rig *rig);
@@ -46,5 +46,5 @@ void rig_close(struct rig *rig);
 void rig_cut(struct rig *rig, bool power);
 void rig_deinit(struct rig *rig);
 /** Reads one record and waits; its body is copied to `out` (room for `cap`). */
-enum rb_err rig_read(struct rig *rig, enum rb_log_record_kind kind, uint64_t group, uint8_t type,
+enum rb_err rig_read(struct rig *rig, enum rb_wal_record_kind kind, uint64_t group, uint8_t type,
                      uint64_t index, uint8_t *out, size_t cap, size_t *ret_len, uint64_t *ret_term);

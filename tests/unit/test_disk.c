@@ -190,7 +190,7 @@ static void a_disk_is_chosen(void **state)
 static void check_log(struct rb_disk *disk)
 {
     struct rig *rig = calloc(1, sizeof(*rig));
-    struct rb_log_write *writes = calloc(300, sizeof(*writes));
+    struct rb_wal_write *writes = calloc(300, sizeof(*writes));
     uint8_t body[3000];
     uint8_t found[3000];
     size_t len = 0;
@@ -198,7 +198,7 @@ static void check_log(struct rb_disk *disk)
     assert_int_equal(rig_open(rig), RB_OK);
     for (uint32_t i = 0; i < 300; i++) {
         memset(body, (int)i, sizeof(body));
-        while (rb_log_append(rig->log, &writes[i], 1, 1, i + 1, 0, rb_slice_of(body, i * 10)) ==
+        while (rb_wal_append(rig->log, &writes[i], 1, 1, i + 1, 0, rb_slice_of(body, i * 10)) ==
                RB_ERR_FULL) {
             rig_turn(rig);
         }
@@ -210,7 +210,7 @@ static void check_log(struct rb_disk *disk)
     assert_int_equal(rig_open(rig), RB_OK);
     assert_int_equal(rig->damage_count, 0);
     for (uint32_t i = 0; i < 300; i += 13) {
-        assert_int_equal(rig_read(rig, RB_LOG_ENTRY, 1, 0, i + 1, found, sizeof(found), &len, NULL),
+        assert_int_equal(rig_read(rig, RB_WAL_ENTRY, 1, 0, i + 1, found, sizeof(found), &len, NULL),
                          RB_OK);
         assert_int_equal(len, i * 10);
         memset(body, (int)i, sizeof(body));

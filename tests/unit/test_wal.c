@@ -15,7 +15,7 @@
 
 struct fixture {
     struct rig rig;
-    struct rb_log_write writes[WRITES];
+    struct rb_wal_write writes[WRITES];
     uint32_t write_count;
     uint8_t body[20000], found[20000];
 };
@@ -41,7 +41,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct rb_log_write *next_write(struct fixture *f)
+static struct rb_wal_write *next_write(struct fixture *f)
 {
     assert_true(f->write_count < WRITES);
     return &f->writes[f->write_count++];
@@ -59,7 +59,7 @@ static struct rb_slice body_of(struct fixture *f, uint64_t group, uint64_t index
 static enum rb_err append(struct fixture *f, uint64_t group, uint64_t term, uint64_t index,
                           size_t len)
 {
-    return rb_log_append(f->rig.log, next_write(f), group, term, index, 3,
+    return rb_wal_append(f->rig.log, next_write(f), group, term, index, 3,
                          body_of(f, group, index, len));
 }
 
@@ -80,7 +80,7 @@ static void expect_entry(struct fixture *f, uint64_t group, uint64_t index, size
 {
     size_t got = 0;
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, group, 0, index, f->found, sizeof(f->found), &got, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, group, 0, index, f->found, sizeof(f->found), &got, NULL),
         RB_OK);
     assert_int_equal(got, len);
     assert_memory_equal(f->found, body_of(f, group, index, len).ptr, len);
@@ -90,21 +90,21 @@ static void expect_gone(struct fixture *f, uint64_t group, uint64_t index)
 {
     size_t got = 0;
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, group, 0, index, f->found, sizeof(f->found), &got, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, group, 0, index, f->found, sizeof(f->found), &got, NULL),
         RB_ERR_MISSING);
 }
 
-static struct rb_log_group_info info_of(struct fixture *f, uint64_t group)
+static struct rb_wal_group_info info_of(struct fixture *f, uint64_t group)
 {
-    struct rb_log_group_info info;
-    assert_true(rb_log_group(f->rig.log, group, &info));
+    struct rb_wal_group_info info;
+    assert_true(rb_wal_group(f->rig.log, group, &info));
     return info;
 }
 
-static struct rb_log_stats stats_of(struct fixture *f)
+static struct rb_wal_stats stats_of(struct fixture *f)
 {
-    struct rb_log_stats stats;
-    rb_log_stats(f->rig.log, &stats);
+    struct rb_wal_stats stats;
+    rb_wal_stats(f->rig.log, &stats);
     return stats;
 }
 
@@ -135,11 +135,11 @@ static void entries_are_read_back(void **state)
 static void several_entries_come_with_one_read(void **state)
 {
     struct fixture *f = *state;
-    struct rb_log_record records[16];
+    struct rb_wal_record records[16];
     append_some(f, 1, 1, 20, 100);
-    struct rb_log_read read = { .len = 16384, .records = records, .record_max = 16 };
+    struct rb_wal_read read = { .len = 16384, .records = records, .record_max = 16 };
     read.bytes = rb_disk_alloc(f->rig.disk, read.len);
-    assert_int_equal(rb_log_read_entries(f->rig.log, &read, 1, 3), RB_OK);
+    assert_int_equal(rb_wal_read_entries(f->rig.log, &read, 1, 3), RB_OK);
     while (read.in_flight) {
         rig_turn(&f->rig);
     }
@@ -156,18 +156,18 @@ static void several_entries_come_with_one_read(void **state)
 static void wrong_calls_are_refused(void **state)
 {
     struct fixture *f = *state;
-    struct rb_log *log = f->rig.log;
-    struct rb_log_write write = { 0 };
+    struct rb_wal *log = f->rig.log;
+    struct rb_wal_write write = { 0 };
     append_some(f, 1, 1, 5, 10);
     assert_int_equal(append(f, 1, 1, 5, 10), RB_ERR_INVALID);
     assert_int_equal(append(f, 1, 1, 7, 10), RB_ERR_INVALID);
     assert_int_equal(append(f, 9, 1, 2, 10), RB_ERR_INVALID);
     assert_int_equal(append(f, 1, 1, 6, 16384 - 128 - 40 + 1), RB_ERR_INVALID);
-    assert_int_equal(rb_log_truncate(log, &write, 1, 6), RB_ERR_INVALID);
-    assert_int_equal(rb_log_truncate(log, &write, 1, 0), RB_ERR_INVALID);
-    assert_int_equal(rb_log_drop_prefix(log, &write, 1, 0, 1), RB_ERR_INVALID);
-    assert_int_equal(rb_log_drop_group(log, &write, 2), RB_ERR_MISSING);
-    assert_int_equal(rb_log_remove_state(log, &write, 1, 1, 1), RB_ERR_MISSING);
+    assert_int_equal(rb_wal_truncate(log, &write, 1, 6), RB_ERR_INVALID);
+    assert_int_equal(rb_wal_truncate(log, &write, 1, 0), RB_ERR_INVALID);
+    assert_int_equal(rb_wal_drop_prefix(log, &write, 1, 0, 1), RB_ERR_INVALID);
+    assert_int_equal(rb_wal_drop_group(log, &write, 2), RB_ERR_MISSING);
+    assert_int_equal(rb_wal_remove_state(log, &write, 1, 1, 1), RB_ERR_MISSING);
     assert_false(write.in_flight);
     assert_int_equal(append(f, 1, 1, 6, 16384 - 128 - 40), RB_OK);
     rig_settle(&f->rig);
@@ -180,9 +180,9 @@ static void what_was_cut_does_not_come_back(void **state)
     append_some(f, 1, 1, 10, 50);
     append_some(f, 2, 1, 10, 50);
     append_some(f, 3, 1, 10, 50);
-    assert_int_equal(rb_log_truncate(f->rig.log, next_write(f), 1, 6), RB_OK);
-    assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 2, 4, 1), RB_OK);
-    assert_int_equal(rb_log_drop_group(f->rig.log, next_write(f), 3), RB_OK);
+    assert_int_equal(rb_wal_truncate(f->rig.log, next_write(f), 1, 6), RB_OK);
+    assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 2, 4, 1), RB_OK);
+    assert_int_equal(rb_wal_drop_group(f->rig.log, next_write(f), 3), RB_OK);
     rig_settle(&f->rig);
     for (int round = 0; round < 2; round++) {
         assert_int_equal(info_of(f, 1).last, 5);
@@ -192,8 +192,8 @@ static void what_was_cut_does_not_come_back(void **state)
         assert_int_equal(info_of(f, 2).base_term, 1);
         expect_gone(f, 2, 4);
         expect_entry(f, 2, 5, 50);
-        struct rb_log_group_info info;
-        assert_false(rb_log_group(f->rig.log, 3, &info));
+        struct rb_wal_group_info info;
+        assert_false(rb_wal_group(f->rig.log, 3, &info));
         reopen(f);
     }
     append_some(f, 1, 6, 6, 70);
@@ -212,18 +212,18 @@ static void terms_are_known_without_reading(void **state)
     for (uint64_t i = 1; i <= 30; i++) {
         assert_int_equal(append(f, 1, i / 10 + 1, i, 8), RB_OK);
     }
-    assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 1, 12, 2), RB_OK);
+    assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 1, 12, 2), RB_OK);
     rig_settle(&f->rig);
     for (int round = 0; round < 2; round++) {
         for (uint64_t i = 12; i <= 30; i++) {
-            assert_int_equal(rb_log_term(f->rig.log, 1, i, &term), RB_OK);
+            assert_int_equal(rb_wal_term(f->rig.log, 1, i, &term), RB_OK);
             assert_int_equal(term, i / 10 + 1);
         }
-        assert_int_equal(rb_log_term(f->rig.log, 1, 11, &term), RB_ERR_MISSING);
-        assert_int_equal(rb_log_term(f->rig.log, 1, 31, &term), RB_ERR_MISSING);
+        assert_int_equal(rb_wal_term(f->rig.log, 1, 11, &term), RB_ERR_MISSING);
+        assert_int_equal(rb_wal_term(f->rig.log, 1, 31, &term), RB_ERR_MISSING);
         reopen(f);
     }
-    assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 1, 100, 9), RB_OK);
+    assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 1, 100, 9), RB_OK);
     assert_int_equal(append(f, 1, 9, 101, 8), RB_OK);
     rig_settle(&f->rig);
     reopen(f);
@@ -238,19 +238,19 @@ static void the_newest_state_counts(void **state)
     for (uint64_t round = 1; round <= 3; round++) {
         for (uint64_t key = 0; key < 10; key++) {
             assert_int_equal(
-                rb_log_put_state(f->rig.log, next_write(f), 5, 2, key, body_of(f, key, round, 30)),
+                rb_wal_put_state(f->rig.log, next_write(f), 5, 2, key, body_of(f, key, round, 30)),
                 RB_OK);
         }
     }
-    assert_int_equal(rb_log_remove_state(f->rig.log, next_write(f), 5, 2, 9), RB_OK);
+    assert_int_equal(rb_wal_remove_state(f->rig.log, next_write(f), 5, 2, 9), RB_OK);
     rig_settle(&f->rig);
     for (int round = 0; round < 2; round++) {
-        struct rb_log_state_at at = { 0 };
+        struct rb_wal_state_at at = { 0 };
         uint32_t count = 0;
-        while (rb_log_state_next(f->rig.log, 5, &at)) {
+        while (rb_wal_state_next(f->rig.log, 5, &at)) {
             assert_int_equal(at.type, 2);
             assert_int_equal(at.body_bytes, 32);
-            assert_int_equal(rig_read(&f->rig, RB_LOG_STATE, 5, 2, at.key, f->found,
+            assert_int_equal(rig_read(&f->rig, RB_WAL_STATE, 5, 2, at.key, f->found,
                                       sizeof(f->found), &len, NULL),
                              RB_OK);
             assert_memory_equal(f->found, body_of(f, at.key, 3, 30).ptr, 30);
@@ -286,7 +286,7 @@ static void no_acknowledgement_before_the_write(void **state)
     assert_true(stats_of(f).oldest_write_ns > 0);
     size_t len = 0;
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, 1, 0, 1, f->found, sizeof(f->found), &len, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, 1, 0, 1, f->found, sizeof(f->found), &len, NULL),
         RB_ERR_BUSY);
     rb_sim_disk_hold(f->rig.disk, false);
     rig_settle(&f->rig);
@@ -295,7 +295,7 @@ static void no_acknowledgement_before_the_write(void **state)
 
 static uint32_t order_next;
 
-static void in_order(struct rig *rig, struct rb_log_write *write, enum rb_err err)
+static void in_order(struct rig *rig, struct rb_wal_write *write, enum rb_err err)
 {
     assert_int_equal(write->tag, order_next);
     order_next++;
@@ -308,10 +308,10 @@ static void acknowledgements_come_in_order(void **state)
     f->rig.on_written = in_order;
     uint64_t index[4] = { 0 };
     for (uint32_t i = 0; i < 1000; i++) {
-        struct rb_log_write *write = next_write(f);
+        struct rb_wal_write *write = next_write(f);
         write->tag = i;
         uint64_t group = i % 3 + 1;
-        while (rb_log_append(f->rig.log, write, group, 1, index[group] + 1, 0, RB_S("x")) !=
+        while (rb_wal_append(f->rig.log, write, group, 1, index[group] + 1, 0, RB_S("x")) !=
                RB_OK) {
             rig_turn(&f->rig);
         }
@@ -340,7 +340,7 @@ static void a_failed_write_stops_the_log(void **state)
     expect_entry(f, 1, 5, 64);
     size_t len = 0;
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, 1, 0, 6, f->found, sizeof(f->found), &len, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, 1, 0, 6, f->found, sizeof(f->found), &len, NULL),
         RB_ERR_IO);
     reopen(f);
     expect_entry(f, 1, 5, 64);
@@ -352,14 +352,14 @@ static void files_are_reused(void **state)
 {
     struct fixture *f = *state;
     size_t len = 0;
-    assert_int_equal(rb_log_put_state(f->rig.log, next_write(f), 7, 1, 42, RB_S("vote")), RB_OK);
-    assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 8, 99, 4), RB_OK);
+    assert_int_equal(rb_wal_put_state(f->rig.log, next_write(f), 7, 1, 42, RB_S("vote")), RB_OK);
+    assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 8, 99, 4), RB_OK);
     rig_settle(&f->rig);
     for (uint64_t i = 1; i <= 1500; i++) {
         f->write_count = 0;
         append_some(f, 1, i, i, 3000);
         if (i % 10 == 0) {
-            assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 1, i - 5, 1), RB_OK);
+            assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 1, i - 5, 1), RB_OK);
             rig_settle(&f->rig);
         }
         if (i % 400 == 0) {
@@ -370,7 +370,7 @@ static void files_are_reused(void **state)
     assert_true(stats_of(f).carried > 5);
     assert_true(stats_of(f).file_count <= 8);
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_STATE, 7, 1, 42, f->found, sizeof(f->found), &len, NULL), RB_OK);
+        rig_read(&f->rig, RB_WAL_STATE, 7, 1, 42, f->found, sizeof(f->found), &len, NULL), RB_OK);
     assert_memory_equal(f->found, "vote", 4);
     reopen(f);
     assert_int_equal(info_of(f, 8).base, 99);
@@ -403,13 +403,13 @@ static void a_full_log_refuses_entries_and_resumes(void **state)
     assert_true(i > 90);
     assert_true(stats_of(f).full);
     uint64_t group = 0;
-    assert_int_equal(rb_log_pinned_by(f->rig.log, &group, 1), 1);
+    assert_int_equal(rb_wal_pinned_by(f->rig.log, &group, 1), 1);
     assert_int_equal(group, 1);
     expect_entry(f, 1, i - 1, 4000);
     reopen(f); /* also in this state */
     i = fill(f, i);
     f->rig.room = false;
-    assert_int_equal(rb_log_drop_prefix(f->rig.log, next_write(f), 1, i - 1, 1), RB_OK);
+    assert_int_equal(rb_wal_drop_prefix(f->rig.log, next_write(f), 1, i - 1, 1), RB_OK);
     rig_settle(&f->rig);
     assert_true(rig_until(&f->rig, &f->rig.room, 1000));
     append_some(f, 1, i, i + 10, 4000);
@@ -424,14 +424,14 @@ static void a_full_disk_refuses_entries_and_resumes(void **state)
                                         .delay_max_ns = 100000 };
     rb_sim_disk_set(f->rig.disk, &disk);
     uint64_t i = fill(f, 1);
-    assert_int_equal(rb_log_put_state(f->rig.log, next_write(f), 2, 1, 1, RB_S("acks")), RB_OK);
+    assert_int_equal(rb_wal_put_state(f->rig.log, next_write(f), 2, 1, 1, RB_S("acks")), RB_OK);
     rig_settle(&f->rig);
     assert_int_equal(f->rig.failed_count, 0);
     rig_cut(&f->rig, true);
     assert_int_equal(rig_open(&f->rig), RB_OK);
     expect_entry(f, 1, i - 1, 4000);
     i = fill(f, i);
-    assert_int_equal(rb_log_put_state(f->rig.log, next_write(f), 2, 1, 1, RB_S("acks")), RB_OK);
+    assert_int_equal(rb_wal_put_state(f->rig.log, next_write(f), 2, 1, 1, RB_S("acks")), RB_OK);
     rig_settle(&f->rig);
     f->rig.room = false;
     disk.capacity_bytes = 0;
@@ -476,18 +476,18 @@ static void damage_in_the_middle_is_named(void **state)
     assert_false(info_of(f, 1).damaged);
     assert_false(info_of(f, 1).in_doubt);
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, 2, 0, 2, f->found, sizeof(f->found), &len, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, 2, 0, 2, f->found, sizeof(f->found), &len, NULL),
         RB_ERR_CORRUPT);
     expect_entry(f, 2, 1, 100);
     expect_entry(f, 2, 3, 100);
     expect_entry(f, 1, 4, 100);
     reopen(f); /* named again as long as it is there */
     assert_int_equal(f->rig.damage_count, 1);
-    assert_int_equal(rb_log_drop_group(f->rig.log, next_write(f), 1), RB_OK);
-    assert_int_equal(rb_log_drop_group(f->rig.log, next_write(f), 2), RB_OK);
+    assert_int_equal(rb_wal_drop_group(f->rig.log, next_write(f), 1), RB_OK);
+    assert_int_equal(rb_wal_drop_group(f->rig.log, next_write(f), 2), RB_OK);
     append_some(f, 3, 1, 20, 3000);
     assert_null(rb_sim_disk_bytes(f->rig.disk, "wal/0000000000000001.wal.aside", NULL));
-    rb_log_damage_handled(f->rig.log);
+    rb_wal_damage_handled(f->rig.log);
     append_some(f, 3, 21, 100, 3000);
     assert_non_null(rb_sim_disk_bytes(f->rig.disk, "wal/0000000000000001.wal.aside", NULL));
 }
@@ -516,7 +516,7 @@ static void damage_found_by_a_read_is_named(void **state)
     }
     assert_true(rb_sim_disk_flip(f->rig.disk, first_file(f), 3 * 4096 + 200, 0x10));
     assert_int_equal(
-        rig_read(&f->rig, RB_LOG_ENTRY, 1, 0, 3, f->found, sizeof(f->found), &len, NULL),
+        rig_read(&f->rig, RB_WAL_ENTRY, 1, 0, 3, f->found, sizeof(f->found), &len, NULL),
         RB_ERR_CORRUPT);
     assert_int_equal(f->rig.damage_count, 1);
     assert_int_equal(f->rig.damages[0].offset, 3 * 4096 + 128);
@@ -573,8 +573,8 @@ static void crashes_at_every_step_keep_what_was_acknowledged(void **state)
         rig_cut(&f->rig, step % 2 == 0);
         assert_int_equal(rig_open(&f->rig), RB_OK);
         assert_int_equal(f->rig.damage_count, 0);
-        struct rb_log_group_info info = { 0 };
-        (void)rb_log_group(f->rig.log, 1, &info);
+        struct rb_wal_group_info info = { 0 };
+        (void)rb_wal_group(f->rig.log, 1, &info);
         assert_in_range(info.last, acknowledged, appended);
         for (uint64_t i = 1; i <= info.last; i++) {
             expect_entry(f, 1, i, 700);
@@ -588,7 +588,7 @@ static void crashes_at_every_step_keep_what_was_acknowledged(void **state)
 static void options_are_checked(void **state)
 {
     struct fixture *f = *state;
-    struct rb_log *log = NULL;
+    struct rb_wal *log = NULL;
     struct rb_wal_options bad = f->rig.options;
     bad.file_bytes = 10000;
     assert_int_equal(rb_wal_create(&bad, &log), RB_ERR_INVALID);

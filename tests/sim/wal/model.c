@@ -64,26 +64,26 @@ void model_apply(struct model_state *state, const struct model_op *op)
     struct model_group *g = &state->groups[op->group];
     struct model_item item = { op->id, op->term, op->len };
     switch (op->kind) {
-    case RB_LOG_ENTRY:
+    case RB_WAL_ENTRY:
         rb_assert(op->index == g->last + 1);
         g->exists = true;
         model_push(g, item);
         break;
-    case RB_LOG_STATE:
+    case RB_WAL_STATE:
         g->exists = true;
         g->states[op->type][op->index] = item;
         break;
-    case RB_LOG_STATE_REMOVE:
+    case RB_WAL_STATE_REMOVE:
         g->states[op->type][op->index] = (struct model_item){ 0 };
         break;
-    case RB_LOG_TRUNCATE:
+    case RB_WAL_TRUNCATE:
         g->last = op->index - 1;
         break;
-    case RB_LOG_PREFIX:
+    case RB_WAL_PREFIX:
         g->exists = true;
         drop_prefix(g, op->index, op->term);
         break;
-    case RB_LOG_GROUP_DROP:
+    case RB_WAL_GROUP_DROP:
         free(g->entries);
         *g = (struct model_group){ 0 };
         break;

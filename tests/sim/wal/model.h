@@ -11,7 +11,7 @@
 /** One accepted write. Its number says what its body holds. */
 struct model_op {
     uint64_t id; /* unique in the seed, from 1 */
-    enum rb_log_record_kind kind;
+    enum rb_wal_record_kind kind;
     uint8_t type;
     uint32_t group, len; /* group: 0 .. MODEL_GROUPS - 1 */
     uint64_t index, term;

@@ -22,7 +22,7 @@
 #define BODY_MAX 12000
 
 struct pending { /* a write in flight */
-    struct rb_log_write write;
+    struct rb_wal_write write;
     uint64_t number; /* of its op among those accepted since the last opening, from 1 */
 };
 
@@ -98,7 +98,7 @@ static void stir(struct run *r, uint64_t value)
 
 /* ---- events ---- */
 
-static void on_written(struct rig *rig, struct rb_log_write *write, enum rb_err err)
+static void on_written(struct rig *rig, struct rb_wal_write *write, enum rb_err err)
 {
     struct run *r = rig->ctx;
     struct pending *p = (struct pending *)write;
@@ -157,30 +157,30 @@ static struct model_op draw_op(struct run *r)
     const struct model_group *g = &r->now.groups[op.group];
     uint64_t count = g->last - g->base;
     uint32_t dice = below(r, 1000);
-    op.kind = RB_LOG_ENTRY;
+    op.kind = RB_WAL_ENTRY;
     op.index = g->last + 1;
     op.term = model_last_term(g) + (chance(r, 50) ? 1 : 0);
     op.type = (uint8_t)below(r, MODEL_TYPES);
     op.len = MODEL_BODY_MIN + below(r, chance(r, 100) ? r->body_max : 300);
     if (dice < 100) {
-        op.kind = RB_LOG_STATE;
+        op.kind = RB_WAL_STATE;
         op.index = below(r, MODEL_KEYS);
         op.term = 0;
     } else if (dice < 120 && g->states[op.type][dice % MODEL_KEYS].id != 0) {
         op = (struct model_op){
-            .id = op.id, .kind = RB_LOG_STATE_REMOVE, .group = op.group, .type = op.type
+            .id = op.id, .kind = RB_WAL_STATE_REMOVE, .group = op.group, .type = op.type
         };
         op.index = dice % MODEL_KEYS;
     } else if (dice < 160 && count > 0) {
-        op = (struct model_op){ .id = op.id, .kind = RB_LOG_TRUNCATE, .group = op.group };
+        op = (struct model_op){ .id = op.id, .kind = RB_WAL_TRUNCATE, .group = op.group };
         op.index = g->last - below(r, count < 5 ? (uint32_t)count : 5);
     } else if (dice < 240 && (count > 0 || dice < 165)) {
-        op = (struct model_op){ .id = op.id, .kind = RB_LOG_PREFIX, .group = op.group };
+        op = (struct model_op){ .id = op.id, .kind = RB_WAL_PREFIX, .group = op.group };
         op.index = count == 0 || chance(r, 100) ? g->last + 1 + below(r, 10)
                                                 : g->base + 1 + below(r, (uint32_t)count);
         op.term = model_last_term(g);
     } else if (dice < 250 && g->exists) {
-        op = (struct model_op){ .id = op.id, .kind = RB_LOG_GROUP_DROP, .group = op.group };
+        op = (struct model_op){ .id = op.id, .kind = RB_WAL_GROUP_DROP, .group = op.group };
     }
     return op;
 }
@@ -192,7 +192,7 @@ static void write_one(struct run *r)
     if (p == NULL) {
         return;
     }
-    struct rb_log_record record = { .kind = op.kind,
+    struct rb_wal_record record = { .kind = op.kind,
                                     .type = op.type,
                                     .group = op.group + 100,
                                     .term = op.term,
@@ -211,7 +211,7 @@ static void write_one(struct run *r)
         return;
     }
     r->totals->spaces += err == RB_ERR_SPACE;
-    bool states_full = err == RB_ERR_LIMIT && op.kind == RB_LOG_STATE;
+    bool states_full = err == RB_ERR_LIMIT && op.kind == RB_WAL_STATE;
     if (err != RB_ERR_FULL && err != RB_ERR_SPACE && !states_full &&
         !(err == RB_ERR_IO && r->rig.stopped)) {
         bool stopping = err == RB_ERR_IO; /* the event may not have been polled yet */
@@ -223,7 +223,7 @@ static void write_one(struct run *r)
 
 /* ---- reading everything back ---- */
 
-static enum rb_err read_item(struct run *r, uint32_t group, enum rb_log_record_kind kind,
+static enum rb_err read_item(struct run *r, uint32_t group, enum rb_wal_record_kind kind,
                              uint8_t type, uint64_t index, struct model_item *ret_item)
 {
     size_t len = 0;
@@ -242,7 +242,7 @@ static enum rb_err read_item(struct run *r, uint32_t group, enum rb_log_record_k
     }
     const struct model_op *op = &r->all[ret_item->id - 1];
     if (op->kind != kind || op->group != group || op->index != index || op->len != len ||
-        op->term != ret_item->term || (kind == RB_LOG_STATE && op->type != type)) {
+        op->term != ret_item->term || (kind == RB_WAL_STATE && op->type != type)) {
         fail(r, "group %u index %llu holds write %llu of another place", group,
              (unsigned long long)index, (unsigned long long)ret_item->id);
     }
@@ -251,14 +251,14 @@ static enum rb_err read_item(struct run *r, uint32_t group, enum rb_log_record_k
 
 static void read_states(struct run *r, uint32_t group, struct model_group *g)
 {
-    struct rb_log_state_at at = { 0 };
-    while (rb_log_state_next(r->rig.log, group + 100, &at)) {
+    struct rb_wal_state_at at = { 0 };
+    while (rb_wal_state_next(r->rig.log, group + 100, &at)) {
         struct model_item item;
         if (at.type >= MODEL_TYPES || at.key >= MODEL_KEYS) {
             fail(r, "a state that nobody wrote");
             return;
         }
-        enum rb_err err = read_item(r, group, RB_LOG_STATE, at.type, at.key, &item);
+        enum rb_err err = read_item(r, group, RB_WAL_STATE, at.type, at.key, &item);
         if (err != RB_OK && !(err == RB_ERR_CORRUPT && r->flipped)) {
             fail(r, "state %u.%llu of group %u cannot be read: %s", at.type,
                  (unsigned long long)at.key, group, rb_err_text(err));
@@ -269,8 +269,8 @@ static void read_states(struct run *r, uint32_t group, struct model_group *g)
 
 static void read_group(struct run *r, uint32_t group, struct model_group *g)
 {
-    struct rb_log_group_info info;
-    if (!rb_log_group(r->rig.log, group + 100, &info)) {
+    struct rb_wal_group_info info;
+    if (!rb_wal_group(r->rig.log, group + 100, &info)) {
         return;
     }
     g->exists = true;
@@ -284,13 +284,13 @@ static void read_group(struct run *r, uint32_t group, struct model_group *g)
         struct model_item item;
         uint64_t index = g->last + 1;
         uint64_t term = 0;
-        enum rb_err err = read_item(r, group, RB_LOG_ENTRY, 0, index, &item);
+        enum rb_err err = read_item(r, group, RB_WAL_ENTRY, 0, index, &item);
         if (err != RB_OK && !(err == RB_ERR_CORRUPT && r->flipped)) {
             fail(r, "entry %llu of group %u cannot be read: %s", (unsigned long long)index, group,
                  rb_err_text(err));
         }
         if (err == RB_OK &&
-            (rb_log_term(r->rig.log, group + 100, index, &term) != RB_OK || term != item.term)) {
+            (rb_wal_term(r->rig.log, group + 100, index, &term) != RB_OK || term != item.term)) {
             fail(r, "entry %llu of group %u has another term", (unsigned long long)index, group);
         }
         model_push(g, item);
@@ -300,9 +300,9 @@ static void read_group(struct run *r, uint32_t group, struct model_group *g)
 
 static void read_all(struct run *r, struct model_state *found)
 {
-    struct rb_log_group_info info;
+    struct rb_wal_group_info info;
     uint32_t at = 0;
-    while (rb_log_group_next(r->rig.log, &at, &info)) {
+    while (rb_wal_group_next(r->rig.log, &at, &info)) {
         if (info.id < 100 || info.id >= 100 + r->group_count) {
             fail(r, "a group that nobody wrote");
         }
@@ -384,24 +384,24 @@ static void faults(struct run *r, bool on)
 /* After damage was found: everything is dropped, so that the next sessions know again what must be there. */
 static void drop_all(struct run *r)
 {
-    struct rb_log_write writes[MODEL_GROUPS];
+    struct rb_wal_write writes[MODEL_GROUPS];
     memset(writes, 0, sizeof(writes));
     uint64_t failed = r->rig.failed_count;
     r->rig.on_written = NULL;
     r->disk.capacity_bytes = 0;
     faults(r, false);
     for (uint32_t i = 0; i < MODEL_GROUPS; i++) {
-        struct rb_log_group_info info;
-        if (rb_log_group(r->rig.log, i + 100, &info)) {
+        struct rb_wal_group_info info;
+        if (rb_wal_group(r->rig.log, i + 100, &info)) {
             enum rb_err err;
             int tries = 0;
-            while (((err = rb_log_drop_group(r->rig.log, &writes[i], i + 100)) == RB_ERR_FULL ||
+            while (((err = rb_wal_drop_group(r->rig.log, &writes[i], i + 100)) == RB_ERR_FULL ||
                     err == RB_ERR_SPACE) &&
                    tries++ < 1000) {
                 rig_turn(&r->rig);
             }
-            struct rb_log_stats stats;
-            rb_log_stats(r->rig.log, &stats);
+            struct rb_wal_stats stats;
+            rb_wal_stats(r->rig.log, &stats);
             if (err == RB_ERR_SPACE && stats.file_count >= r->rig.options.files_max + 8) {
                 r->over = true; /* deletes that freed nothing have used up even their own reserve */
                 r->totals->exhausted++;
@@ -416,7 +416,7 @@ static void drop_all(struct run *r)
     if (r->rig.failed_count > failed) {
         fail(r, "a damaged group could not be dropped");
     }
-    rb_log_damage_handled(r->rig.log);
+    rb_wal_damage_handled(r->rig.log);
     r->scarred = true;
     r->rig.on_written = on_written;
     struct model_state empty = { 0 };
@@ -434,8 +434,8 @@ static void compare(struct run *r)
     }
     uint64_t from = r->flipped && !r->clean ? 0 : r->acknowledged;
     uint64_t at = match(r, &found, from);
-    struct rb_log_stats stats;
-    rb_log_stats(r->rig.log, &stats);
+    struct rb_wal_stats stats;
+    rb_wal_stats(r->rig.log, &stats);
     r->totals->torn += stats.torn_batches;
     r->totals->damages += stats.damages;
     if (at == UINT64_MAX && r->trace) {
@@ -464,7 +464,7 @@ static void compare(struct run *r)
         r->flipped = false;
         r->scarred = r->scarred || stats.damages > 0;
         if (chance(r, 500)) {
-            rb_log_damage_handled(r->rig.log);
+            rb_wal_damage_handled(r->rig.log);
         }
     }
     model_free(&found);
@@ -512,8 +512,8 @@ static void check_now(struct run *r)
 {
     uint32_t group = below(r, r->group_count);
     const struct model_group *g = &r->now.groups[group];
-    struct rb_log_group_info info = { 0 };
-    bool exists = rb_log_group(r->rig.log, group + 100, &info);
+    struct rb_wal_group_info info = { 0 };
+    bool exists = rb_wal_group(r->rig.log, group + 100, &info);
     if (exists != g->exists || info.base != g->base || info.last != g->last ||
         info.last_term != model_last_term(g)) {
         fail(r, "group %u is %llu..%llu and should be %llu..%llu", group,
@@ -526,7 +526,7 @@ static void check_now(struct run *r)
     }
     uint64_t index = g->base + 1 + below(r, (uint32_t)(g->last - g->base));
     struct model_item item;
-    enum rb_err err = read_item(r, group, RB_LOG_ENTRY, 0, index, &item);
+    enum rb_err err = read_item(r, group, RB_WAL_ENTRY, 0, index, &item);
     if (err == RB_OK && item.id != g->entries[index - g->base - 1].id) {
         fail(r, "entry %llu of group %u is an older one", (unsigned long long)index, group);
     }
