@@ -109,6 +109,8 @@ struct rb_policy_account {
     const struct rb_import *imports;
     const struct rb_mapping *mappings;
     uint32_t export_count, import_count, mapping_count;
+    struct rb_slice trace_destination; /* msg_trace */
+    int32_t trace_sampling;            /* percent */
 };
 
 /** Credentials of one listener: the global ones, or those of a websocket block that has its own. */

@@ -517,7 +517,7 @@ static enum rb_err add_stream(struct rb_account *account, const struct rb_import
 {
     char error[RB_TRANSFORM_ERROR_MAX];
     struct rb_stream_import *stream = &account->streams[account->stream_count];
-    *stream = (struct rb_stream_import){ .from = from };
+    *stream = (struct rb_stream_import){ .from = from, .allow_trace = import->allow_trace };
     stream->subject = join(account->arena, (struct rb_slice){ NULL, 0 }, import->subject);
     if (stream->subject.ptr == NULL) {
         return RB_ERR_MEMORY;

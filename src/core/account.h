@@ -21,6 +21,7 @@ struct rb_stream_import {
     struct rb_slice subject;   /* pattern in the exporting account */
     struct rb_transform *into; /* exporter's subject -> local; NULL: the same */
     struct rb_transform *back; /* local pattern -> exporter's; NULL: the same */
+    bool allow_trace;
 };
 
 /** A service that this account imports: sits in its sublist. */

@@ -15,6 +15,7 @@
 #include "core/link.h"
 #include "core/perms.h"
 #include "core/service.h"
+#include "core/trace.h"
 #include "proto/ws.h"
 #include "ringbus/check.h"
 #include "tls/tls.h"
@@ -153,6 +154,7 @@ void rb_core_deinit(struct rb_core *core)
 {
     rb_assert(rb_list_empty(&core->conns));
     rb_core_drop_runs(core);
+    rb_traces_deinit(core);
     rb_accounts_deinit(core);
     rb_perms_cache_drop(core);
     rb_ws_deflater_destroy(core->deflater);
@@ -366,7 +368,22 @@ void rb_conn_start(struct rb_conn *conn, bool send_info)
 
 /* Input */
 
-static void fail_parse(struct rb_conn *conn)
+/* A message above the limit may ask for a trace, if its headers came with its size. */
+static void trace_oversize(struct rb_conn *conn, struct rb_slice input)
+{
+    const struct rb_op *op = &conn->parser.pending;
+    struct rb_trace *trace;
+    struct rb_slice header =
+        rb_slice_of(input.ptr, input.len < op->header_len ? input.len : (size_t)op->header_len);
+    if (header.len >= RB_TRACE_HEADER_MIN && rb_trace_mentioned(header) &&
+        !rb_list_empty(&conn->account_link) &&
+        rb_trace_begin(conn, op, header, RB_S("maximum payload exceeded"), &trace) ==
+            RB_TRACE_YES) {
+        rb_trace_end(trace);
+    }
+}
+
+static void fail_parse(struct rb_conn *conn, struct rb_slice input)
 {
     struct rb_core *core = conn->core;
     enum rb_close_reason reason = RB_CLOSE_PROTOCOL;
@@ -383,6 +400,7 @@ static void fail_parse(struct rb_conn *conn)
         reason = RB_CLOSE_MAX_CONTROL_LINE;
         break;
     case RB_FAIL_PAYLOAD:
+        trace_oversize(conn, input);
         rb_conn_send_err(conn, "Maximum Payload Violation");
         reason = RB_CLOSE_MAX_PAYLOAD;
         break;
@@ -421,7 +439,7 @@ static struct rb_slice parse_input(struct rb_conn *conn, struct rb_slice input)
         case RB_PARSE_MORE:
             return (struct rb_slice){ NULL, 0 };
         case RB_PARSE_FAIL:
-            fail_parse(conn);
+            fail_parse(conn, input);
             break;
         }
     }
@@ -844,6 +862,9 @@ void rb_conn_timer(struct rb_core *core, struct rb_timer *timer)
         break;
     case RB_TIMER_RESPONSE:
         rb_service_timer(core, timer);
+        break;
+    case RB_TIMER_TRACE:
+        rb_trace_timer(core, timer);
         break;
     default:
         core->hooks.timer(core->hooks.ctx, timer);

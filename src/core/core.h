@@ -26,6 +26,8 @@ struct rb_account;
 struct rb_config_lists;
 struct rb_conn;
 struct rb_perms;
+struct rb_trace;
+struct rb_traces;
 
 /** One message on its way. Slices are borrowed for the call. */
 struct rb_msg {
@@ -40,6 +42,28 @@ struct rb_msg {
     uint32_t import_count; /* service imports it went through, so that a cycle ends */
     struct rb_slice
         sender; /* client info of a responder as JSON, only towards "_R_." with latency measured */
+    struct rb_trace *trace; /* NULL: not traced (trace.h) */
+};
+
+#define RB_TRACE_LEVELS 8
+/** What goes with a traced message to another shard, and comes back with the report of what happened there. */
+struct rb_trace_tag {
+    uint32_t id;      /* of the publisher's shard; 0: none */
+    uint16_t account; /* id, in which it was published */
+    uint8_t shard;    /* the publisher's */
+    uint8_t level : 7, only : 1;
+};
+
+enum rb_trace_encoding { RB_TRACE_AS_IT_IS, RB_TRACE_GZIP, RB_TRACE_IDENTITY };
+/** A finished trace, as pieces of JSON. */
+struct rb_trace_document {
+    struct rb_account *account; /* in which it is published */
+    struct rb_slice destination;
+    enum rb_trace_encoding encoding;
+    struct rb_slice request; /* an object */
+    struct rb_slice ingress; /* an object, not closed */
+    struct rb_slice error;   /* of ingress, a string; empty: none */
+    struct rb_slice events;  /* further objects with commas between; empty: none */
 };
 
 /** How the core reaches the other shards of its node. `account` is an account's id. */
@@ -50,6 +74,13 @@ struct rb_core_peers {
     /** Tells every other shard what this one wants now: weight 0 is nothing. */
     void (*interest)(void *ctx, uint32_t account, struct rb_slice subject, struct rb_slice queue,
                      uint32_t weight);
+    /** As msg, with what is needed for its report. False: it was not sent. */
+    bool (*traced)(void *ctx, uint32_t shard, uint32_t account, const struct rb_msg *msg,
+                   const struct rb_slice *queues, uint32_t queue_count,
+                   const struct rb_trace_tag *tag);
+    /** To the shard that `tag` names, which may be this one. `events`: see rb_trace_document. */
+    void (*report)(void *ctx, const struct rb_trace_tag *tag, uint32_t sent_on, uint32_t left_out,
+                   struct rb_slice events);
     void *ctx;
 };
 
@@ -62,11 +93,12 @@ struct rb_core_hooks {
     void (*conn_ended)(
         void *ctx, struct rb_conn *conn); /* every connection, up or not: for /connz?state=closed */
     void (*timer)(void *ctx, struct rb_timer *timer); /* a timer of kind RB_TIMER_HOOK fired */
+    void (*traced)(void *ctx, const struct rb_trace_document *document); /* to be published */
     void *ctx;
 };
 
 /** Kinds of timers in the core's wheel. */
-enum { RB_TIMER_CONN = 1, RB_TIMER_WRITE, RB_TIMER_RESPONSE, RB_TIMER_HOOK };
+enum { RB_TIMER_CONN = 1, RB_TIMER_WRITE, RB_TIMER_RESPONSE, RB_TIMER_TRACE, RB_TIMER_HOOK };
 
 /** Of an account, shared by the node's shards. */
 struct rb_account_shared {
@@ -194,7 +226,8 @@ struct rb_core {
         listener_types; /* [RB_LISTENERS_MAX] RB_TYPE_*; 0: RB_TYPE_STANDARD. Shared by the shards */
     struct rb_list responses; /* awaited answers to service imports (service.c) */
     struct rb_map response_map;
-    char reply_token[6]; /* this shard's part of "_R_.<6>.<6>" */
+    char reply_token[6];      /* this shard's part of "_R_.<6>.<6>" */
+    struct rb_traces *traces; /* that wait for other shards (trace.c); NULL: none ever did */
     uint8_t *scratch,
         *join; /* for decrypting and for joining output; NULL until a connection has TLS */
     _Atomic uint64_t *tls_rate; /* handshakes of this second, shared by the node's shards */

@@ -16,6 +16,7 @@
 #include "core/account.h"
 #include "core/conn.h"
 #include "core/perms.h"
+#include "core/trace.h"
 #include "ringbus/check.h"
 
 #define HOPS_MAX 4
@@ -439,20 +440,99 @@ static bool deliver_shadow(struct delivery *d, struct rb_shadow *shadow)
     return delivered;
 }
 
+/* Traced messages take the same way through the functions below with `traced` set, a constant: others pay nothing for it. */
+#define INLINE static inline __attribute__((always_inline))
+
+/* Tells the trace what becomes of the message at `sub`; `named` is the subscription that matched, a shadow perhaps. */
+static bool trace_receiver(struct delivery *d, struct rb_sub *sub, const struct rb_sub *named)
+{
+    struct rb_conn *conn = sub->conn;
+    struct rb_trace *trace = d->msg->trace;
+    struct rb_slice queue = rb_sublist_queue(&sub->ref);
+    const char *error = NULL;
+    bool delivered = false;
+    if (conn->cid == d->msg->silent_cid) {
+        error = "Not delivered because of no echo";
+    } else if ((sub->flags & RB_SUB_FILTER) != 0 &&
+               !rb_perms_deliver(conn->perms, d->msg->subject, queue)) {
+        error = "Not delivered because subscription denies this subject";
+    } else if ((sub->flags & RB_SUB_DONE) != 0) {
+        error = "Not delivered because auto-unsubscribe exceeded";
+    } else if (!rb_conn_open(conn)) {
+        error = "Not delivered because client is closed";
+    } else {
+        delivered = rb_trace_only(trace) || deliver_to(d, sub);
+        error = delivered ? NULL : "Not delivered because client is closed";
+    }
+    rb_trace_egress(trace, conn, rb_sublist_subject(&named->ref), queue, error);
+    return delivered;
+}
+
+static bool trace_shadow(struct delivery *d, struct rb_shadow *shadow)
+{
+    struct rb_trace *trace = d->msg->trace;
+    uint8_t subject[SUBJECT_MAX];
+    size_t len = rb_shadow_subject(shadow, d->msg->subject, subject, sizeof(subject));
+    if (len == 0) {
+        return false;
+    }
+    struct rb_msg msg = *d->msg;
+    msg.subject = rb_slice_of(subject, len);
+    rb_trace_stream_export(trace, shadow->of->conn->account, msg.subject);
+    if (!shadow->import->allow_trace && rb_trace_only(trace)) {
+        return true; /* not delivered, but not without a taker either */
+    }
+    struct delivery inner;
+    begin_delivery(&inner, d->account, &msg, NULL);
+    bool delivered = shadow->import->allow_trace ? trace_receiver(&inner, shadow->of, &shadow->sub)
+                                                 : deliver_to(&inner, shadow->of);
+    end_message(&inner);
+    return delivered;
+}
+
+static bool trace_to(struct delivery *d, struct rb_sub *sub)
+{
+    if ((sub->flags & RB_SUB_SPECIAL) != 0) {
+        note_special(d, sub);
+        return false;
+    }
+    return (sub->flags & RB_SUB_SHADOW) != 0
+               ? trace_shadow(d, RB_CONTAINER(sub, struct rb_shadow, sub))
+               : trace_receiver(d, sub, sub);
+}
+
+INLINE bool give(struct delivery *d, struct rb_sub *sub, bool traced)
+{
+    return traced ? trace_to(d, sub) : deliver_to(d, sub);
+}
+
+/* False: it was not sent. */
+INLINE bool mail_to(struct rb_core *core, uint32_t shard, uint32_t account,
+                    const struct rb_msg *msg, const struct rb_slice *queues, uint32_t queue_count,
+                    bool traced)
+{
+    if (traced) {
+        return rb_trace_send(core, shard, account, msg, queues, queue_count);
+    }
+    core->peers.msg(core->peers.ctx, shard, account, msg, queues, queue_count);
+    return true;
+}
+
 static struct rb_sub *sub_of(struct rb_sub_ref *ref)
 {
     return RB_CONTAINER(ref, struct rb_sub, ref);
 }
 
 /* Members one after the other from `start` until one takes the message. */
-static bool deliver_member(struct delivery *d, const struct rb_match_group *group, uint32_t start)
+INLINE bool deliver_member(struct delivery *d, const struct rb_match_group *group, uint32_t start,
+                           bool traced)
 {
     for (uint32_t i = 0; i < group->sub_count; i++) {
         uint32_t at = start + i;
         if (at >= group->sub_count) {
             at -= group->sub_count;
         }
-        if (deliver_to(d, sub_of(group->subs[at]))) {
+        if (give(d, sub_of(group->subs[at]), traced)) {
             return true;
         }
     }
@@ -474,13 +554,13 @@ static uint32_t shard_at(const struct rb_match_group *group, uint32_t at)
 enum { SHARD_NONE = UINT32_MAX };
 
 /* One member of the group; SHARD_NONE when it is done (or nobody is left), else the shard that is to do it. */
-static uint32_t deliver_group(struct delivery *d, const struct rb_match_group *group,
-                              bool *ret_delivered)
+INLINE uint32_t deliver_group(struct delivery *d, const struct rb_match_group *group,
+                              bool *ret_delivered, bool traced)
 {
     uint32_t pick = rb_env_below(d->core->env, group->weight);
     uint32_t remote_weight = group->weight - group->sub_count;
     if (pick < group->sub_count || remote_weight == 0) {
-        if (deliver_member(d, group, pick < group->sub_count ? pick : 0)) {
+        if (deliver_member(d, group, pick < group->sub_count ? pick : 0, traced)) {
             *ret_delivered = true;
             return SHARD_NONE;
         }
@@ -503,8 +583,8 @@ struct routed {
     struct rb_slice queue[QUEUES_MAX];
 };
 
-static void send_to_shards(struct rb_core *core, uint32_t account, const struct rb_msg *msg,
-                           uint64_t plain, const struct routed *routed)
+INLINE void send_to_shards(struct rb_core *core, uint32_t account, const struct rb_msg *msg,
+                           uint64_t plain, const struct routed *routed, bool traced)
 {
     struct rb_slice queues[QUEUES_MAX];
     for (uint64_t rest = plain | routed->shards; rest != 0; rest &= rest - 1) {
@@ -515,20 +595,19 @@ static void send_to_shards(struct rb_core *core, uint32_t account, const struct 
                 queues[count++] = routed->queue[i];
             }
         }
-        core->peers.msg(core->peers.ctx, shard, account, msg, queues, count);
+        (void)mail_to(core, shard, account, msg, queues, count, traced);
     }
 }
 
 /* A receiving shard gives plain subscribers the message too, so more than QUEUES_MAX groups go out as messages of their
  * own that name no plain interest: rb_deliver_mail is told by hop_count > 0. */
-static void route_group(struct rb_account *account, const struct rb_msg *msg, struct routed *routed,
-                        uint32_t shard, struct rb_slice queue)
+INLINE void route_group(struct rb_account *account, const struct rb_msg *msg, struct routed *routed,
+                        uint32_t shard, struct rb_slice queue, bool traced)
 {
     if (routed->count == QUEUES_MAX) {
         struct rb_msg extra = *msg;
         extra.hop_count = msg->hop_count + 1;
-        struct rb_core *core = account->core;
-        core->peers.msg(core->peers.ctx, shard, account->id, &extra, &queue, 1);
+        (void)mail_to(account->core, shard, account->id, &extra, &queue, 1, traced);
         return;
     }
     routed->shard[routed->count] = (uint8_t)shard;
@@ -544,7 +623,7 @@ static void note_local(struct delivery *d, const struct rb_match_group *group)
     }
 }
 
-static bool deliver_groups(struct delivery *d, const struct rb_match *match)
+INLINE bool deliver_groups(struct delivery *d, const struct rb_match *match, bool traced)
 {
     const struct rb_msg *msg = d->msg;
     bool delivered = false;
@@ -557,16 +636,16 @@ static bool deliver_groups(struct delivery *d, const struct rb_match *match)
             note_local(d, group);
             continue;
         }
-        uint32_t shard = deliver_group(d, group, &delivered);
+        uint32_t shard = deliver_group(d, group, &delivered, traced);
         if (shard != SHARD_NONE) {
-            route_group(d->account, msg, &routed, shard, group->queue);
+            route_group(d->account, msg, &routed, shard, group->queue, traced);
         }
     }
-    send_to_shards(d->core, d->account->id, msg, match->remote_plain, &routed);
+    send_to_shards(d->core, d->account->id, msg, match->remote_plain, &routed, traced);
     return delivered;
 }
 
-bool rb_deliver_publish(struct rb_account *account, const struct rb_msg *msg)
+INLINE bool publish_in(struct rb_account *account, const struct rb_msg *msg, bool traced)
 {
     struct rb_core *core = account->core;
     if (account->sublist == NULL) {
@@ -583,17 +662,26 @@ bool rb_deliver_publish(struct rb_account *account, const struct rb_msg *msg)
     begin_delivery(&d, account, msg, match);
     bool delivered = match->remote_plain != 0;
     for (uint32_t i = 0; i < match->plain_count; i++) {
-        delivered |= deliver_to(&d, sub_of(match->plain[i]));
+        delivered |= give(&d, sub_of(match->plain[i]), traced);
     }
     if (match->group_count == 0) {
         for (uint64_t rest = match->remote_plain; rest != 0; rest &= rest - 1) {
-            core->peers.msg(core->peers.ctx, (uint32_t)__builtin_ctzll(rest), account->id, msg,
-                            NULL, 0);
+            (void)mail_to(core, (uint32_t)__builtin_ctzll(rest), account->id, msg, NULL, 0, traced);
         }
     } else {
-        delivered |= deliver_groups(&d, match);
+        delivered |= deliver_groups(&d, match, traced);
     }
     return end_delivery(&d) || delivered;
+}
+
+bool rb_deliver_publish(struct rb_account *account, const struct rb_msg *msg)
+{
+    return publish_in(account, msg, false);
+}
+
+bool rb_deliver_traced(struct rb_account *account, const struct rb_msg *msg)
+{
+    return publish_in(account, msg, true);
 }
 
 static const struct rb_match_group *find_group(const struct rb_match *match, struct rb_slice queue)
@@ -607,12 +695,13 @@ static const struct rb_match_group *find_group(const struct rb_match *match, str
 }
 
 /* The group another shard chose us for. Without a member here the message goes on to a shard that has one. */
-static void deliver_chosen(struct delivery *d, const struct rb_match *match, struct rb_slice queue)
+INLINE void deliver_chosen(struct delivery *d, const struct rb_match *match, struct rb_slice queue,
+                           bool traced)
 {
     struct rb_core *core = d->core;
     const struct rb_match_group *group = find_group(match, queue);
     if (group != NULL && group->sub_count > 0 &&
-        deliver_member(d, group, rb_env_below(core->env, group->sub_count))) {
+        deliver_member(d, group, rb_env_below(core->env, group->sub_count), traced)) {
         return;
     }
     uint32_t remote_weight = group == NULL ? 0 : group->weight - group->sub_count;
@@ -623,11 +712,11 @@ static void deliver_chosen(struct delivery *d, const struct rb_match *match, str
     struct rb_msg onward = *d->msg;
     onward.hop_count++;
     uint32_t shard = shard_at(group, rb_env_below(core->env, remote_weight));
-    core->peers.msg(core->peers.ctx, shard, d->account->id, &onward, &queue, 1);
+    (void)mail_to(core, shard, d->account->id, &onward, &queue, 1, traced);
 }
 
-void rb_deliver_mail(struct rb_account *account, const struct rb_msg *msg,
-                     const struct rb_slice *queues, uint32_t queue_count)
+INLINE void mail_in(struct rb_account *account, const struct rb_msg *msg,
+                    const struct rb_slice *queues, uint32_t queue_count, bool traced)
 {
     static const struct rb_match nobody;
     const struct rb_match *match =
@@ -636,13 +725,25 @@ void rb_deliver_mail(struct rb_account *account, const struct rb_msg *msg,
     begin_delivery(&d, account, msg, match);
     if (msg->hop_count == 0) {
         for (uint32_t i = 0; i < match->plain_count; i++) {
-            (void)deliver_to(&d, sub_of(match->plain[i]));
+            (void)give(&d, sub_of(match->plain[i]), traced);
         }
     }
     for (uint32_t i = 0; i < queue_count; i++) {
-        deliver_chosen(&d, match, queues[i]);
+        deliver_chosen(&d, match, queues[i], traced);
     }
     (void)end_delivery(&d);
+}
+
+void rb_deliver_mail(struct rb_account *account, const struct rb_msg *msg,
+                     const struct rb_slice *queues, uint32_t queue_count)
+{
+    mail_in(account, msg, queues, queue_count, false);
+}
+
+void rb_deliver_traced_mail(struct rb_account *account, const struct rb_msg *msg,
+                            const struct rb_slice *queues, uint32_t queue_count)
+{
+    mail_in(account, msg, queues, queue_count, true);
 }
 
 /* The subscription of `conn` that waits for `reply`; NULL: none. */

@@ -11,6 +11,7 @@
 #include "core/mapping.h"
 #include "core/perms.h"
 #include "core/service.h"
+#include "core/trace.h"
 #include "proto/subject.h"
 #include "ringbus/check.h"
 
@@ -69,24 +70,34 @@ void rb_conn_violation(struct rb_conn *conn, const char *what, struct rb_slice n
 
 /* PUB */
 
+__attribute__((noinline, cold)) static bool refuse(struct rb_conn *conn, const char *what,
+                                                   struct rb_slice name, struct rb_trace *trace)
+{
+    if (trace != NULL) {
+        rb_trace_violation(trace, what, name);
+    }
+    rb_conn_violation(conn, what, name, RB_S(""), "");
+    return false;
+}
+
 /* Subjects and replies that only servers may use, and what permissions say. False when the message is refused. */
-static bool publish_allowed(struct rb_conn *conn, struct rb_slice subject, struct rb_slice reply)
+static inline __attribute__((always_inline)) bool publish_allowed(struct rb_conn *conn,
+                                                                  struct rb_slice subject,
+                                                                  struct rb_slice reply,
+                                                                  struct rb_trace *trace)
 {
     if (subject.len > 4 && (subject.ptr[0] == '_' || subject.ptr[0] == '$') &&
         (rb_slice_starts(subject, RB_S("_GR_.")) || rb_slice_starts(subject, RB_S("$NRG.")))) {
-        rb_conn_violation(conn, "Publish to", subject, RB_S(""), "");
-        return false;
+        return refuse(conn, "Publish to", subject, trace);
     }
     if (conn->perms != NULL && !rb_perms_publish(conn->perms, subject) &&
         !rb_conn_use_response(conn, subject)) {
-        rb_conn_violation(conn, "Publish to", subject, RB_S(""), "");
-        return false;
+        return refuse(conn, "Publish to", subject, trace);
     }
     if (reply.len > 3 && (reply.ptr[0] == '_' || reply.ptr[0] == '$') &&
         (rb_slice_starts(reply, RB_S("_R_.")) || rb_slice_starts(reply, RB_S("_GR_.")) ||
          rb_slice_starts(reply, RB_S("$JS.ACK.")))) {
-        rb_conn_violation(conn, "Publish with Reply of", reply, RB_S(""), "");
-        return false;
+        return refuse(conn, "Publish with Reply of", reply, trace);
     }
     return true;
 }
@@ -111,30 +122,31 @@ static void trace_publish(struct rb_conn *conn, const struct rb_op *op)
                 (const char *)quoted, cut ? "..." : "");
 }
 
-/* The account's mappings; false: dropped. */
-static bool map_subject(struct rb_conn *conn, struct rb_slice *subject, uint8_t out[MAPPED_MAX])
+/* The subject that the account's mappings make of it; its ptr is NULL when the message is dropped. */
+__attribute__((noinline)) static struct rb_slice
+map_subject(struct rb_conn *conn, struct rb_slice subject, uint8_t out[MAPPED_MAX])
 {
     struct rb_core *core = conn->core;
     size_t len;
-    switch (rb_mappings_apply(conn->account->mappings, *subject, rb_env_random(core->env), out,
+    switch (rb_mappings_apply(conn->account->mappings, subject, rb_env_random(core->env), out,
                               MAPPED_MAX, &len)) {
     case RB_MAPPED_NONE:
-        return true;
+        return subject;
     case RB_MAPPED_DROPPED:
         rb_counter_add(&core->stats.mapping_dropped, 1);
-        return false;
+        return (struct rb_slice){ NULL, 0 };
     case RB_MAPPED:
         break;
     }
     if (core->log->trace) {
-        rb_conn_log(conn, RB_LOG_TRC, "<<- [MAPPING %.*s -> %.*s]", RB_S_ARG(*subject), (int)len,
+        rb_conn_log(conn, RB_LOG_TRC, "<<- [MAPPING %.*s -> %.*s]", RB_S_ARG(subject), (int)len,
                     (const char *)out);
     }
-    *subject = rb_slice_of(out, len);
-    return true;
+    return rb_slice_of(out, len);
 }
 
-static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject)
+static inline void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject,
+                           struct rb_trace *trace)
 {
     struct rb_core *core = conn->core;
     struct rb_msg msg = { .subject = subject,
@@ -144,26 +156,24 @@ static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slic
                           .buf = op->buf,
                           .from = conn,
                           .silent_cid = conn->echo ? 0 : conn->cid,
-                          .published_ns = core->now_ns };
+                          .published_ns = core->now_ns,
+                          .trace = trace };
     uint8_t sender[SENDER_MAX];
     if (subject.ptr[0] == '_' && rb_service_measured(subject)) {
         msg.sender = rb_slice_of(sender, rb_conn_client_info(conn, true, sender, sizeof(sender)));
     }
-    if (!rb_deliver_publish(conn->account, &msg) && op->reply.len > 0 && conn->no_responders) {
+    bool delivered = trace == NULL ? rb_deliver_publish(conn->account, &msg)
+                                   : rb_deliver_traced(conn->account, &msg);
+    if (!delivered && op->reply.len > 0 && conn->no_responders) {
         rb_deliver_no_responders(conn, op->reply, subject);
     }
 }
 
-static void do_publish(struct rb_conn *conn, const struct rb_op *op)
+static inline __attribute__((always_inline)) void
+take_publish(struct rb_conn *conn, const struct rb_op *op, struct rb_trace *trace)
 {
     struct rb_core *core = conn->core;
     struct rb_account *account = conn->account;
-    if (core->log->trace) {
-        trace_publish(conn, op);
-    }
-    if (conn->pedantic && !rb_subject_valid_literal(op->subject)) {
-        rb_conn_send_err(conn, "Invalid Publish Subject");
-    }
     conn->in_msgs++;
     conn->in_bytes += op->total_len;
     rb_counter_add(&core->stats.in_msgs, 1);
@@ -175,15 +185,83 @@ static void do_publish(struct rb_conn *conn, const struct rb_op *op)
     }
     struct rb_slice subject = op->subject;
     uint8_t mapped[MAPPED_MAX];
-    if (account->mappings != NULL && !map_subject(conn, &subject, mapped)) {
-        ok_if_verbose(conn);
-        return;
+    if (account->mappings != NULL) {
+        subject = map_subject(conn, subject, mapped);
+        if (subject.ptr == NULL) {
+            ok_if_verbose(conn);
+            return;
+        }
     }
-    if (!publish_allowed(conn, subject, op->reply)) {
+    if (trace != NULL && subject.ptr == mapped) {
+        rb_trace_mapping(trace, subject);
+    }
+    if (!publish_allowed(conn, subject, op->reply, trace)) {
         return;
     }
     ok_if_verbose(conn);
-    publish(conn, op, subject);
+    publish(conn, op, subject, trace);
+}
+
+__attribute__((noinline)) static void publish_slow(struct rb_conn *conn, const struct rb_op *op,
+                                                   struct rb_trace *trace)
+{
+    take_publish(conn, op, trace);
+}
+
+/* The message is not traced, and no other server is to trace it. */
+static void publish_untraced(struct rb_conn *conn, const struct rb_op *op)
+{
+    struct rb_msg changed;
+    struct rb_buf *buf = rb_trace_redirect(
+        conn->core, &(struct rb_msg){ .payload = op->payload, .header_len = op->header_len },
+        RB_TRACE_DISABLED, &changed);
+    struct rb_op own = *op;
+    if (buf != NULL) {
+        own.payload = changed.payload;
+        own.header_len = changed.header_len;
+        own.buf = buf;
+    }
+    publish_slow(conn, &own, NULL);
+    if (buf != NULL) {
+        rb_buf_release(buf);
+    }
+}
+
+__attribute__((noinline, cold)) static void publish_traced(struct rb_conn *conn,
+                                                           const struct rb_op *op)
+{
+    struct rb_trace *trace = NULL;
+    switch (
+        rb_trace_begin(conn, op, rb_slice_of(op->payload.ptr, op->header_len), RB_S(""), &trace)) {
+    case RB_TRACE_NO:
+        publish_slow(conn, op, NULL);
+        break;
+    case RB_TRACE_DISABLE:
+        publish_untraced(conn, op);
+        break;
+    case RB_TRACE_SKIP:
+        break;
+    case RB_TRACE_YES:
+        publish_slow(conn, op, trace);
+        rb_trace_end(trace);
+        break;
+    }
+}
+
+static void do_publish(struct rb_conn *conn, const struct rb_op *op)
+{
+    if (conn->core->log->trace) {
+        trace_publish(conn, op);
+    }
+    if (conn->pedantic && !rb_subject_valid_literal(op->subject)) {
+        rb_conn_send_err(conn, "Invalid Publish Subject");
+    }
+    if (op->header_len >= RB_TRACE_HEADER_MIN &&
+        rb_trace_mentioned(rb_slice_of(op->payload.ptr, op->header_len))) {
+        publish_traced(conn, op);
+        return;
+    }
+    take_publish(conn, op, NULL);
 }
 
 /* SUB and UNSUB */

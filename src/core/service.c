@@ -18,6 +18,7 @@
 #include "core/deliver.h"
 #include "core/latency.h"
 #include "core/mapping.h"
+#include "core/trace.h"
 #include "proto/header.h"
 #include "proto/subject.h"
 #include "proto/transform.h"
@@ -103,6 +104,29 @@ static void free_response(struct rb_core *core, struct rb_response *response)
     rb_free(core->budget, response, sizeof(*response) + response->reply_len);
 }
 
+static bool deliver(struct rb_account *account, const struct rb_msg *msg)
+{
+    return msg->trace == NULL ? rb_deliver_publish(account, msg) : rb_deliver_traced(account, msg);
+}
+
+/* An answer that is traced itself: what may be seen of the other account is for an export to allow, and an answer has none. */
+static bool deliver_traced_answer(struct rb_account *requestor, const struct rb_msg *msg,
+                                  struct rb_slice from)
+{
+    rb_trace_service_import(msg->trace, requestor, from, msg->subject);
+    if (rb_trace_only(msg->trace)) {
+        return false;
+    }
+    struct rb_msg plain = *msg;
+    struct rb_buf *buf = rb_trace_redirect(requestor->core, msg, RB_TRACE_DISABLED, &plain);
+    plain.trace = NULL;
+    bool delivered = rb_deliver_publish(requestor, &plain);
+    if (buf != NULL) {
+        rb_buf_release(buf);
+    }
+    return delivered;
+}
+
 /* What the answer brought is published where the request came from. */
 static bool take_response(struct rb_account *exporter, void *ctx, const struct rb_msg *msg)
 {
@@ -129,13 +153,18 @@ static bool take_response(struct rb_account *exporter, void *ctx, const struct r
         rb_latency_answered(core, response->latency, msg->sender, wanted);
         response->latency = NULL;
     }
-    bool last = response->type == RB_RESPONSE_SINGLE || msg->payload.len == msg->header_len;
+    bool last = response->type == RB_RESPONSE_SINGLE || msg->payload.len == msg->header_len ||
+                (msg->trace != NULL && rb_trace_only(msg->trace));
     if (last) {
         free_response(core, response);
     } else {
         rb_wheel_arm(&core->wheel, &response->timer, core->now_ns + response->threshold_ns);
     }
-    (void)rb_deliver_publish(requestor, &onward);
+    if (msg->trace != NULL) {
+        (void)deliver_traced_answer(requestor, &onward, msg->subject);
+    } else {
+        (void)rb_deliver_publish(requestor, &onward);
+    }
     return true;
 }
 
@@ -294,8 +323,10 @@ static bool send_request(struct rb_account *account, struct rb_service_import *s
     struct rb_msg request = *msg;
     struct rb_response *response = NULL;
     char token[TOKEN_LEN];
+    bool only = msg->trace != NULL && rb_trace_only(msg->trace); /* nobody will answer */
     struct rb_latency *latency =
-        rb_latency_begin(core, service, exporter, msg->from, msg->payload, msg->header_len);
+        only ? NULL
+             : rb_latency_begin(core, service, exporter, msg->from, msg->payload, msg->header_len);
     request.silent_cid = 0;
     request.import_count++;
     if (msg->reply.len > 0) {
@@ -315,11 +346,12 @@ static bool send_request(struct rb_account *account, struct rb_service_import *s
     }
     struct rb_buf *buf =
         msg->from == NULL ? NULL : add_info(core, &request, service->policy->share, &request);
-    bool delivered = (msg->from == NULL || buf != NULL) && rb_deliver_publish(exporter, &request);
+    bool delivered = (msg->from == NULL || buf != NULL) && deliver(exporter, &request);
     if (buf != NULL) {
         rb_buf_release(buf);
     }
-    if (!delivered && response != NULL) { /* looked up again: it may have been answered meanwhile */
+    if ((!delivered || only) &&
+        response != NULL) { /* looked up again: it may have been answered meanwhile */
         struct rb_slice key = rb_slice_of(token, TOKEN_LEN);
         response = rb_map_find(&core->response_map, rb_slice_hash(key), key);
         if (response != NULL) {
@@ -330,6 +362,36 @@ static bool send_request(struct rb_account *account, struct rb_service_import *s
             free_response(core, response);
         }
     }
+    return delivered;
+}
+
+/* `request` has the exporter's subject already, `from` is the importer's. The trace goes on where the export allows it. The
+ * headers then name a destination that exists nowhere: the events go home with the trace, and a responder that copies the
+ * headers must not send others into its own account. */
+static bool send_traced_request(struct rb_account *account, struct rb_service_import *service,
+                                struct rb_account *exporter, const struct rb_msg *request,
+                                struct rb_slice from)
+{
+    struct rb_core *core = account->core;
+    rb_trace_service_import(request->trace, exporter, from, request->subject);
+    bool allowed = service->exported != NULL && service->exported->allow_trace;
+    if (!allowed && rb_trace_only(request->trace)) {
+        return false;
+    }
+    char nowhere[PREFIX_LEN + 2 * TOKEN_LEN + 2], first[TOKEN_LEN], second[TOKEN_LEN];
+    random_token(core->env, first);
+    random_token(core->env, second);
+    int len =
+        snprintf(nowhere, sizeof(nowhere), "_R_.%.*s.%.*s", TOKEN_LEN, first, TOKEN_LEN, second);
+    struct rb_msg changed = *request;
+    struct rb_buf *buf = rb_trace_redirect(
+        core, request, allowed ? rb_slice_of(nowhere, (size_t)len) : RB_TRACE_DISABLED, &changed);
+    if (buf == NULL) {
+        return false;
+    }
+    changed.trace = allowed ? request->trace : NULL;
+    bool delivered = send_request(account, service, exporter, &changed);
+    rb_buf_release(buf);
     return delivered;
 }
 
@@ -346,7 +408,12 @@ static bool take_request(struct rb_account *account, void *ctx, const struct rb_
     uint8_t first[SUBJECT_MAX], second[SUBJECT_MAX];
     struct rb_msg request = *msg;
     request.subject = target_subject(service, exporter, msg->subject, first, second);
-    return request.subject.len > 0 && send_request(account, service, exporter, &request);
+    if (request.subject.len == 0) {
+        return false;
+    }
+    return msg->trace == NULL
+               ? send_request(account, service, exporter, &request)
+               : send_traced_request(account, service, exporter, &request, msg->subject);
 }
 
 void rb_service_init(struct rb_service_import *service)

@@ -123,7 +123,9 @@ fail(struct rb_parser *parser, enum rb_parse_fail kind, const char *what, struct
              (const char *)quoted);
     parser->fail = kind;
     parser->state = STATE_FAILED;
-    release_hold(parser);
+    if (kind != RB_FAIL_PAYLOAD) {
+        release_hold(parser);
+    }
     return STEP_FAIL;
 }
 
@@ -367,11 +369,6 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
     if (header > total) {
         return fail_args(parser, line, "header size above total size");
     }
-    if (total > parser->max_payload) {
-        char text[48];
-        snprintf(text, sizeof(text), "payload above %u bytes", parser->max_payload);
-        return fail(parser, RB_FAIL_PAYLOAD, text, line);
-    }
     clear_op(op, RB_OP_PUB);
     op->subject = args[0];
     if (count == sizes + 2) {
@@ -380,6 +377,12 @@ static enum step finish_pub(struct rb_parser *parser, struct rb_slice line, stru
     op->has_header = header > 0;
     op->header_len = (uint32_t)header;
     op->total_len = (uint32_t)total;
+    if (total > parser->max_payload) {
+        char text[48];
+        parser->pending = *op;
+        snprintf(text, sizeof(text), "payload above %u bytes", parser->max_payload);
+        return fail(parser, RB_FAIL_PAYLOAD, text, line);
+    }
     return begin_payload(parser, line, cursor, op);
 }
 

@@ -58,7 +58,9 @@ struct rb_parser {
     char fail_text[96];     /* for the log: what was wrong and the first bytes of it */
     struct rb_buf *hold;    /* private: partial arguments, or arguments and partial payload */
     uint32_t hold_line_len; /* private: bytes of arguments before the payload in `hold` */
-    struct rb_op pending;   /* private: the PUB whose payload is coming; slices lie in `hold` */
+    /* private: the PUB whose payload is coming; slices lie in `hold`. After RB_FAIL_PAYLOAD the one that is too big, for its
+     * owner: what came of its payload is left in *input, with which the slices end. */
+    struct rb_op pending;
 };
 
 /** Default limits, headers and require_connect off. `pool` gives blocks when bytes must be kept. */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "auth/nkey.h"
+#include "proto/subject.h"
 #include "ringbus/check.h"
 
 #define SYSTEM_DEFAULT "$SYS"
@@ -312,6 +313,116 @@ static void read_account_mappings(struct rb_load *load, const struct rb_conf_ent
     rb_load_mappings(load, entry, block->index);
 }
 
+/* msg_trace; false after an error, at which nats-server stops reading it. */
+
+static bool read_trace_destination(struct rb_load *load, const struct rb_conf_entry *entry,
+                                   struct rb_policy_account *account)
+{
+    const struct rb_conf_value *value = entry->value;
+    if (value->kind != RB_CONF_TEXT) {
+        rb_load_error(load, entry, "Field \"%.*s\" should be a string, got %s", RB_KEY(entry),
+                      rb_conf_kind_text(value->kind));
+        return false;
+    }
+    if (!rb_subject_valid(value->text) || !rb_subject_valid_literal(value->text)) {
+        rb_load_error(load, entry, "Trace destination \"%.*s\" is not valid",
+                      RB_S_ARG(value->text));
+        return false;
+    }
+    return rb_load_slice(load, entry, &account->trace_destination);
+}
+
+/* "25%", "25", with a sign if need be. */
+static bool signed_percent(struct rb_slice text, int64_t *ret_percent)
+{
+    bool sign = text.len > 0 && (text.ptr[0] == '-' || text.ptr[0] == '+');
+    struct rb_slice digits = rb_slice_of(text.ptr + sign, text.len - sign);
+    if (!rb_load_percent_text(digits, ret_percent)) {
+        return false;
+    }
+    if (sign && text.ptr[0] == '-') {
+        *ret_percent = -*ret_percent;
+    }
+    return true;
+}
+
+static bool read_trace_sampling(struct rb_load *load, const struct rb_conf_entry *entry,
+                                struct rb_policy_account *account)
+{
+    const struct rb_conf_value *value = entry->value;
+    int64_t percent;
+    if (value->kind == RB_CONF_INT) {
+        percent = value->integer;
+    } else if (value->kind != RB_CONF_TEXT) {
+        rb_load_error(load, entry,
+                      "Trace destination sampling field \"%.*s\" should be an integer or a "
+                      "percentage, got %s",
+                      RB_KEY(entry), rb_conf_kind_text(value->kind));
+        return false;
+    } else if (!signed_percent(value->text, &percent)) {
+        rb_load_error(load, entry, "Invalid trace destination sampling value \"%.*s\"",
+                      RB_S_ARG(value->text));
+        return false;
+    }
+    if (percent < 1 || percent > 100) { /* the word is nats-server's */
+        rb_load_error(load, entry,
+                      "Ttrace destination sampling value %lld is invalid, needs to be [1..100]",
+                      (long long)percent);
+        return false;
+    }
+    account->trace_sampling = (int32_t)percent;
+    return true;
+}
+
+static bool read_trace_map(struct rb_load *load, const struct rb_conf_entry *entry,
+                           struct rb_policy_account *account)
+{
+    for (const struct rb_conf_entry *e = entry->value->map.first; e != NULL; e = e->next) {
+        if (rb_slice_equal_fold(e->key, RB_S("dest"))) {
+            if (!read_trace_destination(load, e, account)) {
+                return false;
+            }
+        } else if (rb_slice_equal_fold(e->key, RB_S("sampling"))) {
+            if (!read_trace_sampling(load, e, account)) {
+                return false;
+            }
+        } else if (!e->is_variable) {
+            rb_load_error(load, e,
+                          "Unknown field \"%.*s\" parsing account message trace map/struct "
+                          "\"%.*s\"",
+                          RB_KEY(e), RB_KEY(entry));
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A subject, or { dest, sampling }. */
+static void read_account_trace(struct rb_load *load, const struct rb_conf_entry *entry, void *base)
+{
+    const struct account_block *block = base;
+    const struct rb_conf_value *value = entry->value;
+    struct rb_policy_account *account = &load->accounts[block->index];
+    if (value->kind != RB_CONF_TEXT && value->kind != RB_CONF_MAP) {
+        rb_load_error(
+            load, entry,
+            "Expected account message trace \"%.*s\" to be a string or a map/struct, got %s",
+            RB_KEY(entry), rb_conf_kind_text(value->kind));
+        return;
+    }
+    if (!(value->kind == RB_CONF_TEXT ? read_trace_destination(load, entry, account)
+                                      : read_trace_map(load, entry, account))) {
+        return;
+    }
+    if (account->trace_destination.len > 0 && account->trace_sampling == 0) {
+        account->trace_sampling = 100;
+    } else if (account->trace_destination.len == 0 && account->trace_sampling > 0) {
+        rb_load_warning(load, entry,
+                        "Trace destination sampling ignored since no destination was set");
+        account->trace_sampling = 0;
+    }
+}
+
 static const struct rb_option account_options[] = {
     { "nkey", RB_OPTION_CALL, .set = read_account_nkey },
     { "users", RB_OPTION_CALL, .set = read_account_users },
@@ -321,7 +432,7 @@ static const struct rb_option account_options[] = {
     { "mappings maps", RB_OPTION_CALL, .set = read_account_mappings },
     { "exports", RB_OPTION_CALL, .set = read_account_exports },
     { "imports", RB_OPTION_CALL, .set = read_account_imports },
-    { "msg_trace trace_dest", RB_OPTION_REFUSED },
+    { "msg_trace trace_dest", RB_OPTION_CALL, .set = read_account_trace },
     { NULL },
 };
 

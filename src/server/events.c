@@ -223,6 +223,44 @@ void rb_events_timer(struct rb_events *events, struct rb_timer *timer)
     }
 }
 
+void rb_events_traced(struct rb_events *events, const struct rb_trace_document *document)
+{
+    struct rb_text text, packed;
+    struct rb_env *env = events->core->env;
+    if (rb_account_system(events->core) == NULL) {
+        return;
+    }
+    rb_text_init(&text, RB_TRACE_BYTES_MAX);
+    rb_text_init(&packed, RB_TRACE_BYTES_MAX);
+    struct rb_slice headers = { NULL, 0 };
+    rb_event_trace(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
+                   env->wall_ns(env->ctx), document);
+    struct rb_slice body = rb_slice_of(text.ptr, text.len);
+    if (document->encoding == RB_TRACE_GZIP && !text.failed && rb_gzip(body, &packed)) {
+        body = rb_slice_of(packed.ptr, packed.len);
+        headers = RB_S("NATS/1.0\r\nContent-Encoding: gzip\r\n\r\n");
+    } else if (document->encoding != RB_TRACE_AS_IT_IS) {
+        headers = RB_S("NATS/1.0\r\nContent-Encoding: identity\r\n\r\n");
+    }
+    if (headers.len > 0) {
+        struct rb_text whole;
+        rb_text_init(&whole, RB_TRACE_BYTES_MAX);
+        rb_text_slice(&whole, headers);
+        rb_text_slice(&whole, body);
+        rb_text_deinit(&text);
+        text = whole;
+        body = rb_slice_of(text.ptr, text.len);
+    }
+    if (!text.failed) {
+        (void)rb_account_publish(document->account, document->destination, RB_S(""),
+                                 (uint32_t)headers.len, body);
+    } else {
+        rb_log_wrn(events->core->log, "trace: no memory for its document");
+    }
+    rb_text_deinit(&packed);
+    rb_text_deinit(&text);
+}
+
 void rb_events_announce(struct rb_events *events, enum rb_node_event event)
 {
     char subject[SUBJECT_MAX];

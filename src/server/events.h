@@ -25,6 +25,8 @@ void rb_events_conn_ended(struct rb_events *events, struct rb_conn *conn);
 void rb_events_auth_failed(struct rb_events *events, struct rb_conn *conn);
 void rb_events_account_up(struct rb_events *events, struct rb_account *account);
 void rb_events_timer(struct rb_events *events, struct rb_timer *timer);
+/** Publishes a finished message trace. Without a system account there are none, as in nats-server. */
+void rb_events_traced(struct rb_events *events, const struct rb_trace_document *document);
 
 /** SHUTDOWN or LAMEDUCK. On shard 0. */
 void rb_events_announce(struct rb_events *events, enum rb_node_event event);

@@ -359,3 +359,25 @@ void rb_event_user(struct rb_text *out, const struct rb_event_origin *origin, st
     rb_json_out_object_end(&json);
     rb_json_out_object_end(&json);
 }
+
+/* Message traces: their parts are JSON already (core/trace.c). */
+
+void rb_event_trace(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns,
+                    const struct rb_trace_document *trace)
+{
+    struct rb_json_out json;
+    rb_text_puts(out, "{\"server\":");
+    rb_json_out_init(&json, out, 0);
+    rb_event_server(&json, origin, wall_ns);
+    rb_text_puts(out, ",\"request\":");
+    rb_text_slice(out, trace->request);
+    rb_text_puts(out, ",\"events\":[");
+    rb_text_slice(out, trace->ingress);
+    if (trace->error.len > 0) {
+        rb_text_puts(out, ",\"error\":");
+        rb_text_slice(out, trace->error);
+    }
+    rb_text_puts(out, trace->events.len > 0 ? "}," : "}");
+    rb_text_slice(out, trace->events);
+    rb_text_puts(out, "]}");
+}

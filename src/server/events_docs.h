@@ -44,3 +44,8 @@ void rb_event_error(struct rb_text *out, const struct rb_event_origin *origin, u
 /** Answer to $SYS.REQ.USER.INFO. `conn` NULL: somebody that is not known here. */
 void rb_event_user(struct rb_text *out, const struct rb_event_origin *origin, struct rb_env *env,
                    const struct rb_conn *conn);
+
+#define RB_TRACE_BYTES_MAX (16 * 1024 * 1024)
+/** A message trace: {"server":...,"request":...,"events":[...]}. */
+void rb_event_trace(struct rb_text *out, const struct rb_event_origin *origin, uint64_t wall_ns,
+                    const struct rb_trace_document *trace);

@@ -88,7 +88,7 @@ static void publish_reply(struct rb_shard *shard, struct rb_task *task)
     free(reply);
 }
 
-static bool deflate_all(struct rb_slice in, struct rb_text *out)
+bool rb_gzip(struct rb_slice in, struct rb_text *out)
 {
     z_stream z = { 0 };
     if (in.len > UINT32_MAX || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8,
@@ -115,7 +115,7 @@ static void send_answer(struct rb_services *services, const struct rb_request *r
     struct rb_slice headers = { NULL, 0 };
     rb_text_init(&packed, RB_ANSWER_BYTES_MAX);
     enum rb_encoding encoding = request->encoding;
-    if (encoding == RB_ENCODING_GZIP && deflate_all(body, &packed)) {
+    if (encoding == RB_ENCODING_GZIP && rb_gzip(body, &packed)) {
         body = rb_slice_of(packed.ptr, packed.len);
         headers = RB_S("NATS/1.0\r\nContent-Encoding: gzip\r\n\r\n");
     } else if (encoding != RB_ENCODING_NONE) {

@@ -58,6 +58,8 @@ struct rb_request {
 struct rb_request *rb_request_create(struct rb_slice account, struct rb_slice reply,
                                      struct rb_slice body);
 void rb_request_free(struct rb_request *request);
+/** A gzip stream of `in`. False: no memory, or above the text's limit. */
+bool rb_gzip(struct rb_slice in, struct rb_text *out);
 /** snappy and s2 are not offered: then nothing is compressed, and the answer says so. */
 enum rb_encoding rb_request_encoding(struct rb_slice headers);
 

@@ -20,6 +20,7 @@
 #include "core/account.h"
 #include "core/conn.h"
 #include "core/deliver.h"
+#include "core/trace.h"
 #include "ringbus/check.h"
 #include "server/closed.h"
 #include "server/events.h"
@@ -31,7 +32,7 @@
 #define ATTACH_BYTES                                                                               \
     16384 /* payloads from here on change their owner instead of being copied twice */
 
-enum { MAIL_MSG = 1, MAIL_INTEREST = 2 };
+enum { MAIL_MSG = 1, MAIL_INTEREST, MAIL_TRACED, MAIL_REPORT };
 
 /* What every record begins with; then the queue lengths (u16 each), queue names, subject, reply, payload. */
 struct mail_head {
@@ -44,6 +45,7 @@ struct mail_head {
         weight; /* of interest; of a message: 1 when the payload is the block's next attached one */
     uint16_t sender_len, import_count;
     uint32_t pad;
+    struct rb_trace_tag tag; /* of a traced message, and of a report */
     uint64_t silent_cid, published_ns;
 };
 
@@ -76,7 +78,7 @@ static uint8_t *put(uint8_t *at, struct rb_slice s)
 static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_head *head,
                              const struct rb_slice *queues)
 {
-    bool attached = head->type == MAIL_MSG && head->weight != 0;
+    bool attached = head->type != MAIL_INTEREST && head->weight != 0;
     size_t bytes = sizeof(*head) + head->subject_len + head->reply_len + head->sender_len +
                    (attached ? 0 : head->payload_len);
     for (uint32_t i = 0; i < head->queue_count; i++) {
@@ -119,11 +121,11 @@ static struct rb_buf *copy_large(struct rb_shard *shard, struct rb_slice payload
     return buf;
 }
 
-static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_msg *msg,
-                     const struct rb_slice *queues, uint32_t queue_count)
+static inline __attribute__((always_inline)) bool
+put_msg(struct rb_shard *shard, uint32_t to, uint32_t account, const struct rb_msg *msg,
+        const struct rb_slice *queues, uint32_t queue_count, const struct rb_trace_tag *tag)
 {
-    struct rb_shard *shard = ctx;
-    struct mail_head head = { .type = MAIL_MSG,
+    struct mail_head head = { .type = tag != NULL ? MAIL_TRACED : MAIL_MSG,
                               .hop_count = (uint8_t)msg->hop_count,
                               .queue_count = (uint16_t)queue_count,
                               .account = account,
@@ -135,6 +137,9 @@ static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_m
                               .header_len = msg->header_len,
                               .silent_cid = msg->silent_cid,
                               .payload_len = (uint32_t)msg->payload.len };
+    if (tag != NULL) {
+        head.tag = *tag;
+    }
     struct rb_buf *large = copy_large(shard, msg->payload);
     head.weight = large != NULL;
     uint8_t *at = begin_record(shard, to, &head, queues);
@@ -143,13 +148,56 @@ static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_m
         if (large != NULL) {
             rb_buf_free_exported(large);
         }
-        return;
+        return false;
     }
     at = put(put(put(at, msg->subject), msg->reply), msg->sender);
     if (large != NULL) {
         rb_mail_attach(shard->options.shared->mail, shard->index, to, large);
     } else {
         (void)put(at, msg->payload);
+    }
+    return true;
+}
+
+static void send_msg(void *ctx, uint32_t to, uint32_t account, const struct rb_msg *msg,
+                     const struct rb_slice *queues, uint32_t queue_count)
+{
+    (void)put_msg(ctx, to, account, msg, queues, queue_count, NULL);
+}
+
+static bool send_traced(void *ctx, uint32_t to, uint32_t account, const struct rb_msg *msg,
+                        const struct rb_slice *queues, uint32_t queue_count,
+                        const struct rb_trace_tag *tag)
+{
+    return put_msg(ctx, to, account, msg, queues, queue_count, tag);
+}
+
+/* In the fields of a message: what was sent on, what was left out, and the events as payload. */
+static void send_report(void *ctx, const struct rb_trace_tag *tag, uint32_t sent_on,
+                        uint32_t left_out, struct rb_slice events)
+{
+    struct rb_shard *shard = ctx;
+    if (tag->shard == shard->index) { /* it came home, passed on by another shard */
+        rb_trace_reported(&shard->core, tag, sent_on, left_out, events);
+        return;
+    }
+    struct rb_buf *large = copy_large(shard, events);
+    struct mail_head head = { .type = MAIL_REPORT,
+                              .tag = *tag,
+                              .weight = large != NULL,
+                              .payload_len = (uint32_t)events.len,
+                              .silent_cid = sent_on,
+                              .published_ns = left_out };
+    uint8_t *at = begin_record(shard, tag->shard, &head, NULL);
+    if (at != NULL && large != NULL) {
+        rb_mail_attach(shard->options.shared->mail, shard->index, tag->shard, large);
+    } else if (at != NULL) {
+        (void)put(at, events);
+    } else {
+        rb_counter_add(&shard->core.stats.mail_dropped, 1);
+        if (large != NULL) {
+            rb_buf_free_exported(large);
+        }
     }
 }
 
@@ -188,6 +236,22 @@ static void send_interest(void *ctx, uint32_t account, struct rb_slice subject,
 }
 
 /* Mail in */
+
+__attribute__((noinline)) static void take_traced(struct rb_shard *shard, struct rb_msg *msg,
+                                                  const struct mail_head *head,
+                                                  const struct rb_slice *queues)
+{
+    struct rb_account *account = rb_account_get(&shard->core, head->account);
+    msg->trace = account == NULL ? NULL : rb_trace_join(&shard->core, &head->tag);
+    if (msg->trace != NULL) {
+        rb_deliver_traced_mail(account, msg, queues, head->queue_count);
+        rb_trace_end(msg->trace);
+    } else if (account != NULL && !head->tag.only) {
+        rb_deliver_mail(account, msg, queues, head->queue_count);
+    } else if (account == NULL) {
+        rb_counter_add(&shard->core.stats.mail_dropped, 1);
+    }
+}
 
 static uint32_t step_record(struct rb_shard *shard, uint32_t from, struct rb_mail_block *block,
                             const uint8_t *at)
@@ -229,7 +293,12 @@ static uint32_t step_record(struct rb_shard *shard, uint32_t from, struct rb_mai
         rb_buf_adopt(&shard->core.bufs, msg.buf);
         msg.payload = rb_slice_of(msg.buf->data, msg.buf->len);
     }
-    if (account != NULL) {
+    if (head.type == MAIL_REPORT) {
+        rb_trace_reported(&shard->core, &head.tag, (uint32_t)head.silent_cid,
+                          (uint32_t)head.published_ns, msg.payload);
+    } else if (head.type == MAIL_TRACED) {
+        take_traced(shard, &msg, &head, queues);
+    } else if (account != NULL) {
         rb_deliver_mail(account, &msg, queues, head.queue_count);
     } else {
         rb_counter_add(&shard->core.stats.mail_dropped, 1);
@@ -501,6 +570,12 @@ static void hook_timer(void *ctx, struct rb_timer *timer)
     rb_events_timer(shard->events, timer);
 }
 
+static void traced(void *ctx, const struct rb_trace_document *document)
+{
+    struct rb_shard *shard = ctx;
+    rb_events_traced(shard->events, document);
+}
+
 enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_shard **ret_shard)
 {
     struct rb_shard *shard = calloc(1, sizeof(*shard));
@@ -524,13 +599,17 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
                                           .account_up = account_up,
                                           .conn_ended = conn_ended,
                                           .timer = hook_timer,
+                                          .traced = traced,
                                           .ctx = shard };
     core->auth_hook = options->shared->auth_hook;
     core->account_table = options->shared->accounts;
     core->tls_rate = &options->shared->tls_rate;
     core->listener_types = options->shared->listener_types;
-    core->peers =
-        (struct rb_core_peers){ .msg = send_msg, .interest = send_interest, .ctx = shard };
+    core->peers = (struct rb_core_peers){ .msg = send_msg,
+                                          .interest = send_interest,
+                                          .traced = send_traced,
+                                          .report = send_report,
+                                          .ctx = shard };
     core->transport = options->transport;
     core->env = options->env;
     core->log = options->shared->log;

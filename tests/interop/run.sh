@@ -108,7 +108,7 @@ run_py() {
     run monitor python3 "$here/py/monitor.py" --server "$ringbus"
     run dashboard python3 "$here/py/dashboard.py" --server "$ringbus"
     run advisories python3 "$here/py/advisories.py" --server "$ringbus"
-    for name in logins accounts tls websocket; do
+    for name in logins accounts tls websocket trace; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"
     done
     run_cli

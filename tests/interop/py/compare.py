@@ -38,14 +38,16 @@ class SkipError(Exception):
 
 
 class Scenario:
-    def __init__(self, run, config, args, differs):
+    def __init__(self, run, config, args, differs, own):
         self.run, self.config, self.args, self.differs = run, config, args, differs
+        self.own = own
         self.name = run.__name__
 
 
-def scenario(config="", args=(), differs=False):
+def scenario(config="", args=(), differs=False, own=""):
+    """`own`: more configuration, for ringbus only."""
     def register(run):
-        SCENARIOS.append(Scenario(run, config, list(args), differs))
+        SCENARIOS.append(Scenario(run, config, list(args), differs, own))
         return run
     return register
 
@@ -102,6 +104,8 @@ class Tools:
 
 def run_one(item, binary, ringbus, shared):
     config = item.config.replace("CERTS", shared["certs"])
+    if ringbus and item.own:
+        config += "\n" + item.own + "\n"
     for word, make in CONFIG_WORDS.items():
         if word in config:
             config = config.replace(word, make(shared))
