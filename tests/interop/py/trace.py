@@ -10,6 +10,7 @@ subjects. Events about receivers have no order in either server and are sorted.
 import gzip
 import json
 import re
+import socket
 import sys
 import time
 
@@ -43,6 +44,16 @@ class Peer(natsclient.Client):
         login = {"user": user, "pass": user} if user else {}
         self.seen = []
         self.connect(name=name, headers=True, no_responders=True, **login, **fields)
+
+    def __exit__(self, *about):
+        """Once the server has closed its end too it has forgotten the subscriptions, which the next trace would show."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.sock.recv(65536):
+                pass
+        except OSError:
+            pass  # it was closed already
+        super().__exit__(*about)
 
     def subscribe(self, *subjects):
         for sid, subject in enumerate(subjects, 1):
