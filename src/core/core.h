@@ -15,6 +15,7 @@
 #include "core/sublist.h"
 #include "core/top.h"
 #include "proto/connect.h"
+#include "proto/header.h"
 #include "ringbus/bounds.h"
 #include "ringbus/buf.h"
 #include "ringbus/env.h"
@@ -54,12 +55,11 @@ struct rb_trace_tag {
     uint8_t level : 7, only : 1;
 };
 
-enum rb_trace_encoding { RB_TRACE_AS_IT_IS, RB_TRACE_GZIP, RB_TRACE_IDENTITY };
 /** A finished trace, as pieces of JSON. */
 struct rb_trace_document {
     struct rb_account *account; /* in which it is published */
     struct rb_slice destination;
-    enum rb_trace_encoding encoding;
+    enum rb_encoding encoding;
     struct rb_slice request; /* an object */
     struct rb_slice ingress; /* an object, not closed */
     struct rb_slice error;   /* of ingress, a string; empty: none */

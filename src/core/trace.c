@@ -51,7 +51,7 @@ struct rb_trace {
     bool only;
     struct rb_account *account;  /* at home, as all below */
     struct rb_slice destination; /* allocated */
-    enum rb_trace_encoding encoding;
+    enum rb_encoding encoding;
     struct text request, ingress, events,
         error; /* events: each behind a comma, but for the first */
 };
@@ -308,26 +308,6 @@ static bool says_yes(struct rb_slice value)
            rb_slice_equal_fold(value, RB_S("on"));
 }
 
-static bool mentions(struct rb_slice text, struct rb_slice word)
-{
-    for (size_t i = 0; i + word.len <= text.len; i++) {
-        if (rb_slice_equal_fold(rb_slice_of(text.ptr + i, word.len), word)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* snappy and s2 are not offered, as in the server's other answers: then the document says that it is as it is. */
-static enum rb_trace_encoding encoding_of(struct rb_slice accept)
-{
-    if (accept.len == 0) {
-        return RB_TRACE_AS_IT_IS;
-    }
-    bool other = mentions(accept, RB_S("snappy")) || mentions(accept, RB_S("s2"));
-    return !other && mentions(accept, RB_S("gzip")) ? RB_TRACE_GZIP : RB_TRACE_IDENTITY;
-}
-
 static struct rb_trace *make_trace(struct rb_conn *conn, const struct rb_op *op,
                                    struct rb_slice header, struct rb_slice error,
                                    const struct rb_trace_wish *wish, bool only)
@@ -339,7 +319,7 @@ static struct rb_trace *make_trace(struct rb_conn *conn, const struct rb_op *op,
     }
     trace->home = true;
     trace->account = conn->account;
-    trace->encoding = encoding_of(wish->encoding);
+    trace->encoding = rb_header_encoding(wish->encoding);
     uint8_t *destination = rb_alloc(core->budget, wish->destination.len);
     if (destination != NULL) {
         memcpy(destination, wish->destination.ptr, wish->destination.len);

@@ -180,3 +180,22 @@ size_t rb_header_set(uint8_t *out, size_t cap, struct rb_slice block, struct rb_
     };
     return join(out, cap, parts, 6);
 }
+
+static bool mentions(struct rb_slice text, struct rb_slice word)
+{
+    for (size_t i = 0; i + word.len <= text.len; i++) {
+        if (rb_slice_equal_fold(rb_slice_of(text.ptr + i, word.len), word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum rb_encoding rb_header_encoding(struct rb_slice accept)
+{
+    if (accept.len == 0) {
+        return RB_ENCODING_NONE;
+    }
+    bool snappy = mentions(accept, RB_S("snappy")) || mentions(accept, RB_S("s2"));
+    return !snappy && mentions(accept, RB_S("gzip")) ? RB_ENCODING_GZIP : RB_ENCODING_IDENTITY;
+}

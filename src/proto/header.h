@@ -25,3 +25,8 @@ uint32_t rb_header_status(struct rb_slice block);
  */
 size_t rb_header_set(uint8_t *out, size_t cap, struct rb_slice block, struct rb_slice key,
                      struct rb_slice value);
+
+/** How a document is sent: without a word about it, compressed, or as it is and saying so. */
+enum rb_encoding { RB_ENCODING_NONE, RB_ENCODING_GZIP, RB_ENCODING_IDENTITY };
+/** What the value of "Accept-Encoding" gets. snappy and s2, which nats-server prefers, are not offered: they get identity. */
+enum rb_encoding rb_header_encoding(struct rb_slice accept);

@@ -236,10 +236,10 @@ void rb_events_traced(struct rb_events *events, const struct rb_trace_document *
     rb_event_trace(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
                    env->wall_ns(env->ctx), document);
     struct rb_slice body = rb_slice_of(text.ptr, text.len);
-    if (document->encoding == RB_TRACE_GZIP && !text.failed && rb_gzip(body, &packed)) {
+    if (document->encoding == RB_ENCODING_GZIP && !text.failed && rb_gzip(body, &packed)) {
         body = rb_slice_of(packed.ptr, packed.len);
         headers = RB_S("NATS/1.0\r\nContent-Encoding: gzip\r\n\r\n");
-    } else if (document->encoding != RB_TRACE_AS_IT_IS) {
+    } else if (document->encoding != RB_ENCODING_NONE) {
         headers = RB_S("NATS/1.0\r\nContent-Encoding: identity\r\n\r\n");
     }
     if (headers.len > 0) {

@@ -7,7 +7,6 @@
 #include <zlib.h>
 
 #include "core/account.h"
-#include "proto/header.h"
 #include "ringbus/check.h"
 #include "server/node.h"
 #include "server/shard.h"
@@ -48,22 +47,10 @@ void rb_request_free(struct rb_request *request)
     free(request);
 }
 
-static bool mentions(const char *text, const char *word)
-{
-    return strcasestr(text, word) != NULL;
-}
-
 enum rb_encoding rb_request_encoding(struct rb_slice headers)
 {
-    char text[128] = "";
-    struct rb_slice value =
-        headers.len == 0 ? headers : rb_header_get(headers, RB_S("Accept-Encoding"));
-    if (value.len == 0) {
-        return RB_ENCODING_NONE;
-    }
-    memcpy(text, value.ptr, value.len < sizeof(text) ? value.len : sizeof(text) - 1);
-    bool snappy = mentions(text, "snappy") || mentions(text, "s2");
-    return !snappy && mentions(text, "gzip") ? RB_ENCODING_GZIP : RB_ENCODING_IDENTITY;
+    return rb_header_encoding(headers.len == 0 ? headers
+                                               : rb_header_get(headers, RB_S("Accept-Encoding")));
 }
 
 /* Answers */

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/header.h"
 #include "ringbus/errors.h"
 #include "ringbus/slice.h"
 #include "server/docs.h"
@@ -39,8 +40,6 @@ enum rb_request_kind {
     RB_REQUEST_LDM,
 };
 
-enum rb_encoding { RB_ENCODING_NONE, RB_ENCODING_GZIP, RB_ENCODING_IDENTITY };
-
 /** One request. Made with rb_request_create; texts lie behind the struct. */
 struct rb_request {
     struct rb_request *next; /* the services' */
@@ -60,7 +59,7 @@ struct rb_request *rb_request_create(struct rb_slice account, struct rb_slice re
 void rb_request_free(struct rb_request *request);
 /** A gzip stream of `in`. False: no memory, or above the text's limit. */
 bool rb_gzip(struct rb_slice in, struct rb_text *out);
-/** snappy and s2 are not offered: then nothing is compressed, and the answer says so. */
+/** What "Accept-Encoding" gets (rb_header_encoding). */
 enum rb_encoding rb_request_encoding(struct rb_slice headers);
 
 RB_MUST_CHECK enum rb_err rb_services_create(struct rb_node *node,

@@ -141,6 +141,15 @@ static void nothing_breaks_a_line(void **state)
     assert_int_equal(rb_header_set(out, 256, bad_block, RB_S("K"), RB_S("a")), 0);
 }
 
+static void encodings(void **state)
+{
+    assert_int_equal(rb_header_encoding(RB_S("")), RB_ENCODING_NONE);
+    assert_int_equal(rb_header_encoding(RB_S("deflate, GZip;q=1")), RB_ENCODING_GZIP);
+    assert_int_equal(rb_header_encoding(RB_S("gzip, snappy")), RB_ENCODING_IDENTITY);
+    assert_int_equal(rb_header_encoding(RB_S("S2")), RB_ENCODING_IDENTITY);
+    assert_int_equal(rb_header_encoding(RB_S("gzi")), RB_ENCODING_IDENTITY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +160,7 @@ int main(void)
         cmocka_unit_test(status),
         cmocka_unit_test(setting_replaces_or_appends),
         cmocka_unit_test(nothing_breaks_a_line),
+        cmocka_unit_test(encodings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
