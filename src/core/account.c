@@ -674,11 +674,13 @@ static enum rb_err apply_mappings(struct rb_account *account, const struct rb_po
 /* The same imports in another policy. */
 static void turn_imports(struct rb_account *account, const struct rb_policy *policy)
 {
-    uint32_t at = 0;
+    uint32_t service_at = 0, stream_at = 0;
     for (uint32_t i = 0; i < account->policy->import_count; i++) {
         const struct rb_import *import = &account->policy->imports[i];
-        if (import->service) {
-            struct rb_service_import *service = &account->services[at++];
+        if (!import->service) {
+            account->streams[stream_at++].allow_trace = import->allow_trace;
+        } else {
+            struct rb_service_import *service = &account->services[service_at++];
             service->policy = import;
             service->exported =
                 rb_service_export(&policy->accounts[import->account], import->subject);

@@ -77,15 +77,19 @@ class Client:
                 return line
             self.send(b"PONG\r\n")
 
-    def message(self):
-        """The payload of the next message."""
+    def delivery(self):
+        """The subject and the payload of the next message."""
         line = self.control()
         expect(line.startswith(b"MSG "), "expected a message, got %r" % line[:100])
         size = int(line.rsplit(b" ", 1)[1])
         while len(self.buffer) < size + 2:
             self.fill()
         payload, self.buffer = self.buffer[:size], self.buffer[size + 2:]
-        return payload
+        return line.split()[1].decode(), payload
+
+    def message(self):
+        """The payload of the next message."""
+        return self.delivery()[1]
 
     def flush(self):
         self.send(b"PING\r\n")

@@ -403,6 +403,61 @@ def check_import_changes(binary, oracle):
                     expect(sub.line() == b"hi" and sub.control() == b"PONG", "the rest of the message")
 
 
+TRACED = """
+%s
+accounts {
+  EXP { users [ {user: e, password: p} ], %s
+    exports [ {stream: "s.>"}, {service: "req"%s} ] }
+  IMP { users [ {user: i, password: p} ]
+    imports [ {stream: {account: EXP, subject: "s.>"}%s}, {service: {account: EXP, subject: "req"}} ] }
+}
+"""
+TRACE_ALLOWED = ", allow_trace: true"
+PARENT = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def traces_of(client, subject):
+    """(where to, which events) of what a message on `subject` and, before it, one with a traceparent are told."""
+    def publish(to, field):
+        header = ("NATS/1.0\r\n%s\r\n\r\n" % field).encode()
+        client.send(b"HPUB %s %d %d\r\n%s\r\n" % (to.encode(), len(header), len(header), header))
+    publish("nobody", PARENT)
+    publish(subject, "Nats-Trace-Dest: trace.asked")
+    seen = []
+    while not seen or seen[-1][0] != "trace.asked":
+        to, document = client.delivery()
+        seen.append((to, [event["type"] for event in json.loads(document)["events"]]))
+    return seen
+
+
+def check_tracing(binary, oracle):
+    """msg_trace of an account, allow_trace of an export and of an import are in force from the reload on."""
+    steps = ((("", "", ""), [("trace.asked", ["in", "se"])], [("trace.asked", ["in", "si"])]),
+             (("msg_trace: trace.one", "", TRACE_ALLOWED),
+              [("trace.one", ["in"]), ("trace.asked", ["in", "se", "eg"])], [("trace.asked", ["in", "si"])]),
+             (("msg_trace: trace.two", TRACE_ALLOWED, TRACE_ALLOWED),
+              [("trace.two", ["in"]), ("trace.asked", ["in", "se", "eg"])], [("trace.asked", ["in", "si", "eg"])]),
+             (("", TRACE_ALLOWED, ""), [("trace.asked", ["in", "se"])], [("trace.asked", ["in", "si", "eg"])]),
+             (("", "", ""), [("trace.asked", ["in", "se"])], [("trace.asked", ["in", "si"])]))
+    for one in filter(None, (binary, oracle)):
+        first = "shards: 3" if one == binary and servers.is_ringbus(one) else ""
+        with Running(one, TRACED % (first, *steps[0][0])) as running:
+            def login(user, *subjects):
+                client = Client(running.server.address,
+                                '{"verbose":false,"headers":true,"user":"%s","pass":"p"}' % user)
+                for sid, subject in enumerate(subjects):
+                    client.send(b"SUB %s %d\r\n" % (subject.encode(), sid))
+                client.flush()
+                return client
+            with login("e", "trace.>") as exporter, login("i", "trace.>") as importer, \
+                    login("e", "req"), login("i", "s.1"):
+                for parts, stream, service in steps:
+                    done, line = running.reload(TRACED % (first, *parts))
+                    expect(done, line)
+                    got = traces_of(exporter, "s.1"), traces_of(importer, "req")
+                    expect(got == (stream, service), "%s with %s: %s" % (one, parts, got))
+
+
 CHECKS = tuple((case[0], lambda binary, oracle, case=case: check_case(binary, oracle, case))
                for case in CASES) + (
     ("what cannot be changed", check_refused),
@@ -413,6 +468,7 @@ CHECKS = tuple((case[0], lambda binary, oracle, case=case: check_case(binary, or
     ("config_load_time", check_load_time),
     ("messages go on", check_flow),
     ("imports come and go", check_import_changes),
+    ("message tracing", check_tracing),
 )
 
 
