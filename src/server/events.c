@@ -18,6 +18,7 @@
 #define STATSZ_FIRST_NS (SECOND_NS / 4)
 #define STATSZ_NS (10 * SECOND_NS)
 #define STATSZ_RATE_NS SECOND_NS
+#define TRACE_GZIP_MAX 65536 /* the shard's connections wait while it compresses */
 #define ACCOUNTS_NS (30 * SECOND_NS)
 #define SUBJECT_MAX 4096
 
@@ -226,6 +227,7 @@ void rb_events_timer(struct rb_events *events, struct rb_timer *timer)
 void rb_events_traced(struct rb_events *events, const struct rb_trace_document *document)
 {
     struct rb_text text, packed;
+    uint64_t skipped;
     struct rb_env *env = events->core->env;
     if (rb_account_system(events->core) == NULL) {
         return;
@@ -236,7 +238,8 @@ void rb_events_traced(struct rb_events *events, const struct rb_trace_document *
     rb_event_trace(&text, &(struct rb_event_origin){ events->shared, events->core->settings },
                    env->wall_ns(env->ctx), document);
     struct rb_slice body = rb_slice_of(text.ptr, text.len);
-    if (document->encoding == RB_ENCODING_GZIP && !text.failed && rb_gzip(body, &packed)) {
+    if (document->encoding == RB_ENCODING_GZIP && body.len <= TRACE_GZIP_MAX && !text.failed &&
+        rb_gzip(body, &packed)) {
         body = rb_slice_of(packed.ptr, packed.len);
         headers = RB_S("NATS/1.0\r\nContent-Encoding: gzip\r\n\r\n");
     } else if (document->encoding != RB_ENCODING_NONE) {
@@ -254,7 +257,7 @@ void rb_events_traced(struct rb_events *events, const struct rb_trace_document *
     if (!text.failed) {
         (void)rb_account_publish(document->account, document->destination, RB_S(""),
                                  (uint32_t)headers.len, body);
-    } else {
+    } else if (rb_log_limit_pass(&events->core->err_limit, events->core->now_ns, &skipped)) {
         rb_log_wrn(events->core->log, "trace: no memory for its document");
     }
     rb_text_deinit(&packed);
