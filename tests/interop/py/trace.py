@@ -17,8 +17,10 @@ import time
 import compare
 import natsclient
 import wire
+from checks import expect
 
 RESPONSE = re.compile(r"_R_\.[0-9A-Za-z]+(\.[0-9A-Za-z]+)*")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[-+]\d\d:\d\d)")
 SHARDS = "shards: 4"
 ACCOUNTS = """
 accounts {
@@ -99,24 +101,24 @@ def trace_document(body):
     document = json.loads(body)
     server = document["server"]
     for key in ("name", "host", "id", "ver", "seq", "time", "feature_flags", "flags", "jetstream"):
-        assert key in server, "no %s in %r" % (key, server)
+        expect(key in server, "no %s in %r" % (key, server))
     document["server"] = "*"
     entered = set()
     for event in document["events"]:
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[-+]\d\d:\d\d)",
-                            event["ts"]), event
+        expect(TIME.fullmatch(event["ts"]), "no time: %r" % event)
         event["ts"] = "*"
         if "cid" in event:
-            assert event["cid"] > 0
+            expect(event["cid"] > 0, "no client: %r" % event)
             event["cid"] = "*"
         if event["type"] in ("si", "se"):
             entered.add(event["acc"])
         elif event["type"] == "eg" and "acc" in event:
-            assert event["acc"] in entered, "an account before the step into it: %r" % document
+            expect(event["acc"] in entered, "an account before the step into it: %r" % document)
     begin = [event for event in document["events"] if event["type"] in ("in", "sm")]
     rest = document["events"][len(begin):]
     document["events"] = begin + sorted(rest, key=json.dumps)
-    assert begin[0]["type"] == "in" and all(event["type"] in ("si", "se", "eg") for event in rest)
+    expect(begin[0]["type"] == "in" and all(event["type"] in ("si", "se", "eg") for event in rest),
+           "events of another kind or order: %r" % document)
     return mask(json.dumps(document))
 
 
