@@ -1,0 +1,69 @@
+/* group.h - one raft group: commands in, committed commands out, in order. Of one voter so far: what is durable is committed.
+ *
+ * Nothing above this header knows how a command became committed, so a quorum can take the place of the single voter.
+ *
+ *   propose() -> pending (in memory) -> the log -> durable -> apply() in order -> done() for whoever proposed it
+ *
+ * 1. apply() is called once per committed command, in order, also for those read back after a restart (then `entry` is NULL).
+ * 2. Nothing is applied, and no done() called with RB_OK, before the command is durable.
+ * 3. When the log stopped or the group ends, done() is called with the error for everything that waits.
+ * A memory stream's group has no log: a command is committed at the end of the turn that proposed it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "js/command.h"
+#include "ringbus/mem.h"
+#include "ringbus/storage.h"
+
+struct rb_js_entry;
+struct rb_js_group;
+
+/** Who proposed a command waits with this, embedded; `done` runs after apply() of it, or with an error. */
+struct rb_js_waiter {
+    void (*done)(struct rb_js_waiter *waiter, enum rb_err err, const void *outcome);
+};
+
+struct rb_js_group_options {
+    struct rb_wal *log; /* NULL: a memory stream */
+    struct rb_budget *budget;
+    uint64_t id;
+    void *owner; /* in `apply` */
+    /** `outcome` is passed on to done(); what it points to is the owner's. */
+    void (*apply)(void *owner, const struct rb_command *command, uint64_t index,
+                  const void **ret_outcome);
+    uint32_t pending_max;       /* commands waiting; 0: 100,000 */
+    uint64_t pending_bytes_max; /* 0: 128 MiB */
+};
+
+struct rb_js_group {
+    struct rb_js_group_options options;
+    uint64_t term, last, committed, applied; /* indexes */
+    struct rb_list pending;                  /* entries in order: sent to the log and not */
+    struct rb_js_entry *unsent;              /* first that the log had no room for */
+    uint32_t pending_count;
+    uint64_t pending_bytes;
+    struct rb_list link; /* among the groups that have something to do this turn */
+    bool stopped, no_space;
+    enum rb_err stopped_by;
+};
+
+void rb_js_group_init(struct rb_js_group *group, const struct rb_js_group_options *options);
+void rb_js_group_deinit(struct rb_js_group *group);
+/**
+ * RB_ERR_FULL: too much waits (pending_max). RB_ERR_SPACE: the disk has no room for entries. RB_ERR_IO: stopped. RB_ERR_MEMORY.
+ * RB_ERR_LIMIT: longer than the log takes. `waiter` may be NULL; lent until done(). The command's bytes are copied.
+ */
+RB_MUST_CHECK enum rb_err rb_js_group_propose(struct rb_js_group *group,
+                                              const struct rb_command *command,
+                                              struct rb_js_waiter *waiter);
+/** A WRITTEN event of the log whose write->owner is an entry of a group. Applies. */
+void rb_js_group_written(struct rb_wal_write *write);
+/** Sends what the log had no room for; commits what a memory group was given. Once a turn for groups in the list. */
+void rb_js_group_turn(struct rb_js_group *group);
+/** After a restart: applies a command that was read back from the log. Index must be applied + 1. RB_ERR_CORRUPT. */
+RB_MUST_CHECK enum rb_err rb_js_group_replay(struct rb_js_group *group,
+                                             const struct rb_wal_record *record);

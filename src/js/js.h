@@ -1,0 +1,162 @@
+/* js.h - JetStream of one shard: accounts whose streams live here, their log, their store, the turn (docs/jetstream.md).
+ *
+ * All streams of an account live on one shard, its *home*: name spaces, overlaps and account limits are decided there without
+ * asking anybody. Messages that clients of other shards publish come by mail like any other, since a stream is a subscription of
+ * the server's own on its home shard.
+ *
+ * One turn (rb_js_turn): completions of disk -> log -> committed commands applied -> bodies loaded -> consumers deliver -> timers
+ * -> proposals to the log, one write. Everything that clients send comes in between, through the specials of account.h.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/wheel.h"
+#include "core/account.h"
+#include "core/core.h"
+#include "js/config.h"
+#include "js/errors.h"
+#include "ringbus/disk.h"
+#include "ringbus/log.h"
+#include "ringbus/metric.h"
+#include "ringbus/msgstore.h"
+#include "ringbus/storage.h"
+
+struct rb_js;
+struct rb_js_account;
+struct rb_js_consumer;
+struct rb_js_stream;
+
+/** -1: none. Of an account, or of an account's tier. */
+struct rb_js_limits {
+    int64_t max_memory, max_storage, max_streams, max_consumers, max_ack_pending;
+    int64_t memory_max_stream_bytes, storage_max_stream_bytes;
+    bool max_bytes_required;
+};
+/** Of the server; fixed while it runs. Slices live as long as the node. */
+struct rb_js_settings {
+    int64_t max_memory, max_storage; /* of the server; -1: none */
+    struct rb_slice domain;          /* empty: none */
+    bool strict;
+    bool lazy; /* sync_interval was given as a duration: acknowledge before the disk has it */
+    int64_t max_ack_pending, max_request_batch, duplicate_window;         /* of limits{}; 0: none */
+    uint32_t max_buffered_msgs;                                           /* 0: 100,000 */
+    uint64_t max_buffered_bytes;                                          /* 0: 128 MiB */
+    uint32_t batch_inflight_per_stream, batch_inflight_total, batch_msgs; /* 0: 50, 1000, 1000 */
+    uint64_t batch_timeout_ns;                                            /* 0: 10 s */
+    struct rb_slice server_name, server_id, version;
+    uint64_t cache_bytes; /* 0: 64 MiB */
+};
+/** What all shards of a node share: any thread reads and adds. */
+struct rb_js_shared {
+    _Atomic int64_t memory, storage;                   /* bytes in use, whole server */
+    _Atomic int64_t reserved_memory, reserved_storage; /* by max_bytes */
+    _Atomic uint64_t api_total, api_errors;
+    _Atomic int64_t streams, consumers, messages;
+    _Atomic uint32_t batches;
+    _Atomic bool out_of_space;
+};
+
+struct rb_js_options {
+    struct rb_core *core;
+    const struct rb_js_settings *settings;
+    struct rb_js_shared *shared;
+    struct rb_disk *disk; /* of this shard's directory; completions come through rb_js_complete */
+    struct rb_wal *log;   /* being opened (no event taken yet); js polls it from now on */
+    /** Limits of an account by its id; false: JetStream is off for it. Asked again after a reload. */
+    bool (*limits)(void *ctx, uint32_t account, struct rb_js_limits *ret_limits);
+    /** The account's id by name, made when the configuration does not have it (any more); UINT32_MAX: refused. */
+    uint32_t (*account_id)(void *ctx, struct rb_slice name);
+    /** An account is at home on this shard. */
+    bool (*is_home)(void *ctx, struct rb_slice name);
+    void *ctx;
+};
+struct rb_js_stats {
+    struct rb_counter publishes, acks, refused, delivered, redelivered, consumer_acks, api_total,
+        api_errors;
+    struct rb_histogram commit_ns; /* from proposal to durable */
+};
+
+struct rb_js {
+    struct rb_js_options options;
+    struct rb_core *core;
+    struct rb_env *env;
+    struct rb_log *text_log;
+    struct rb_budget *budget;
+    const struct rb_js_settings *settings;
+    struct rb_js_shared *shared;
+    struct rb_wal *log;
+    struct rb_disk *disk;
+    struct rb_msgstore_home *store_home;
+    struct rb_list accounts;     /* struct rb_js_account */
+    struct rb_list groups_ready; /* struct rb_js_group.link: to be sent or committed this turn */
+    struct rb_list ready;        /* struct rb_js_consumer.link: may have something to deliver */
+    struct rb_wheel wheel;       /* timers of kind enum rb_js_timer */
+    uint64_t next_group;         /* id of the next stream's group */
+    uint64_t now_ns,
+        wall_ns;      /* of this turn; wall_ns never goes back within one life of the server */
+    uint32_t opening; /* stores and logs not ready yet */
+    bool ready_to_serve, failed, closing;
+    char failure[256]; /* why it cannot start */
+    struct rb_js_stats stats;
+};
+
+enum rb_js_timer {
+    RB_JS_TIMER_CONSUMER = 1, /* consumer.c: ack wait, heartbeat, pull expiry, inactivity, pause */
+    RB_JS_TIMER_STREAM,       /* stream.c: expiry, dedup window */
+    RB_JS_TIMER_CHECKPOINT,   /* recover.c */
+    RB_JS_TIMER_API,          /* api: snapshot flow and the like */
+    RB_JS_TIMER_SOURCE,
+};
+
+/** One account's JetStream, on its home shard. */
+struct rb_js_account {
+    struct rb_list link;
+    struct rb_js *js;
+    struct rb_account *account;
+    struct rb_js_limits limits;
+    bool enabled;
+    struct rb_list streams; /* struct rb_js_stream.link, by name */
+    struct rb_map stream_map;
+    uint32_t stream_count, consumer_count;
+    int64_t memory, storage, reserved_memory, reserved_storage;
+    uint64_t api_total, api_errors;
+    void *api; /* api.c: its specials */
+};
+
+RB_MUST_CHECK enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret_js);
+/** A completion of the disk: its op->owner is the log, the store's home, or this. */
+void rb_js_complete(struct rb_js *js, struct rb_disk_op *op);
+/** One turn; true if it did work. */
+bool rb_js_turn(struct rb_js *js);
+/** When rb_js_turn has work though nothing completed or arrived (core's clock); UINT64_MAX: never; now: at once. */
+uint64_t rb_js_due(struct rb_js *js);
+/** Accounts or their limits changed (start, reload, an account came up on this shard). */
+void rb_js_accounts_changed(struct rb_js *js);
+/** Interest in a subject of this account came or went anywhere on the node (push consumers look again). */
+void rb_js_interest(struct rb_js *js, struct rb_account *account, struct rb_slice subject);
+/** "recovering 1,200,000 of 3,000,000 messages" or empty once it serves. */
+struct rb_slice rb_js_progress(struct rb_js *js, char *out, size_t cap);
+/** Checkpoints everything and closes; rb_js_closed() says when. No proposals any more. */
+void rb_js_close(struct rb_js *js);
+bool rb_js_closed(const struct rb_js *js);
+void rb_js_destroy(struct rb_js *js);
+
+struct rb_js_account *rb_js_account_of(struct rb_js *js, const struct rb_account *account);
+
+/**
+ * Sends a message of the server to whoever subscribed to `to`, shown with subject `subject` there (empty: `to`). True if anybody
+ * got it.
+ */
+bool rb_js_send(struct rb_js_account *account, struct rb_slice to, struct rb_slice subject,
+                struct rb_slice reply, uint32_t header_len, struct rb_slice payload);
+/** A status: "NATS/1.0 <line>\r\n<fields>\r\n", no body. `fields` are whole lines with CRLF, may be empty. */
+void rb_js_send_status(struct rb_js_account *account, struct rb_slice to, struct rb_slice reply,
+                       struct rb_slice line, struct rb_slice fields);
+/** An advisory or metric: `members` are JSON members without the outer braces, behind type, id, timestamp. Nothing when nobody listens. */
+void rb_js_advise(struct rb_js_account *account, struct rb_slice subject, struct rb_slice type,
+                  struct rb_slice members);
