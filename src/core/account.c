@@ -145,12 +145,21 @@ static enum rb_err need_sublist(struct rb_account *account)
     return rb_sublist_create(core->budget, core->options.shard_count, &account->sublist);
 }
 
+static void watch(struct rb_account *account, struct rb_slice subject)
+{
+    const struct rb_core_hooks *hooks = &account->core->hooks;
+    if (account->watch_interest && hooks->interest != NULL) {
+        hooks->interest(hooks->ctx, account, subject);
+    }
+}
+
 static void tell(struct rb_account *account, struct rb_slice subject, struct rb_slice queue,
                  const struct rb_interest_change *change)
 {
     struct rb_core *core = account->core;
     if (change->tell) {
         core->peers.interest(core->peers.ctx, account->id, subject, queue, change->weight);
+        watch(account, subject);
     }
 }
 
@@ -378,6 +387,7 @@ void rb_account_remote(struct rb_core *core, uint32_t id, struct rb_slice subjec
     struct rb_account *account = rb_account_get(core, id);
     if (account != NULL && need_sublist(account) == RB_OK &&
         rb_sublist_remote(account->sublist, subject, queue, shard, weight) == RB_OK) {
+        watch(account, subject);
         return;
     }
     rb_counter_add(&core->stats.mail_dropped, 1);
@@ -390,7 +400,14 @@ void rb_account_remote(struct rb_core *core, uint32_t id, struct rb_slice subjec
 bool rb_account_publish(struct rb_account *account, struct rb_slice subject, struct rb_slice reply,
                         uint32_t header_len, struct rb_slice payload)
 {
-    struct rb_msg msg = { .subject = subject,
+    return rb_account_deliver(account, subject, RB_S(""), reply, header_len, payload);
+}
+
+bool rb_account_deliver(struct rb_account *account, struct rb_slice to, struct rb_slice subject,
+                        struct rb_slice reply, uint32_t header_len, struct rb_slice payload)
+{
+    struct rb_msg msg = { .subject = to,
+                          .shown = subject,
                           .reply = reply,
                           .payload = payload,
                           .header_len = header_len,

@@ -47,7 +47,8 @@ struct rb_account {
     uint32_t stream_count, service_count;
     struct rb_mappings *mappings; /* NULL: none */
     struct rb_special
-        *responses; /* "_R_.<shard>.>", when a service of this account was called from here */
+        *responses;      /* "_R_.<shard>.>", when a service of this account was called from here */
+    bool watch_interest; /* hooks.interest is called */
     struct rb_map shadows; /* of this account's subscriptions, by their address */
     struct rb_account_shared *shared;
     struct rb_account *next_part; /* the same account on another shard; set before it is seen */
@@ -96,6 +97,12 @@ void rb_account_remote(struct rb_core *core, uint32_t id, struct rb_slice subjec
 /** Publishes as the server itself, in `account`. True if anybody got it. `header_len` bytes of payload are headers. */
 bool rb_account_publish(struct rb_account *account, struct rb_slice subject, struct rb_slice reply,
                         uint32_t header_len, struct rb_slice payload);
+/**
+ * Publishes as the server itself to whoever subscribed to `to`: plain ones, one member of each queue group, on every shard, across
+ * imports. They are shown `subject` (empty: `to`). True if anybody got it.
+ */
+bool rb_account_deliver(struct rb_account *account, struct rb_slice to, struct rb_slice subject,
+                        struct rb_slice reply, uint32_t header_len, struct rb_slice payload);
 /** True when somebody, anywhere on this node, would get a message on `subject`. */
 bool rb_account_wanted(struct rb_account *account, struct rb_slice subject);
 

@@ -117,11 +117,21 @@ static inline uint8_t *put_tail(uint8_t *at, struct rb_slice reply, uint32_t hea
     return at + 2;
 }
 
+static inline struct rb_slice shown_subject(const struct rb_msg *msg)
+{
+    return msg->shown.len > 0 ? msg->shown : msg->subject;
+}
+
+static size_t lines_bytes(const struct rb_msg *msg)
+{
+    return shown_subject(msg).len + 2 * msg->reply.len + 2 * RB_MSG_LINE_EXTRA;
+}
+
 __attribute__((noinline)) static bool make_lines(struct delivery *d)
 {
     const struct rb_msg *msg = d->msg;
     struct lines *lines = &d->lines;
-    size_t need = msg->subject.len + 2 * msg->reply.len + 2 * RB_MSG_LINE_EXTRA;
+    size_t need = lines_bytes(msg);
     uint8_t *out = lines->small;
     if (need > LINE_SMALL) {
         out = lines->allocated = rb_alloc(d->core->budget, need);
@@ -135,7 +145,7 @@ __attribute__((noinline)) static bool make_lines(struct delivery *d)
         *at++ = 'H';
     }
     memcpy(at, "MSG ", 4);
-    at = put(at + 4, msg->subject);
+    at = put(at + 4, shown_subject(msg));
     *at++ = ' ';
     lines->head = rb_slice_of(out, (size_t)(at - out));
     uint8_t *begin = at;
@@ -168,9 +178,7 @@ static void end_message(struct delivery *d)
         count_out(core, d->account, d->out_msgs, d->out_bytes);
     }
     if (d->lines.allocated != NULL) {
-        const struct rb_msg *msg = d->msg;
-        rb_free(core->budget, d->lines.allocated,
-                msg->subject.len + 2 * msg->reply.len + 2 * RB_MSG_LINE_EXTRA);
+        rb_free(core->budget, d->lines.allocated, lines_bytes(d->msg));
     }
     if (d->shared != NULL) {
         rb_buf_release(d->shared);

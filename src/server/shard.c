@@ -34,7 +34,8 @@
 
 enum { MAIL_MSG = 1, MAIL_INTEREST, MAIL_TRACED, MAIL_REPORT };
 
-/* What every record begins with; then the queue lengths (u16 each), queue names, subject, reply, payload. */
+/* What every record begins with; then the queue lengths (u16 each), queue names, subject,
+ * reply, sender, shown subject, payload. */
 struct mail_head {
     uint32_t bytes; /* of the whole record, rounded up to 8 */
     uint8_t type, hop_count;
@@ -44,8 +45,7 @@ struct mail_head {
     uint32_t
         weight; /* of interest; of a message: 1 when the payload is the block's next attached one */
     uint16_t sender_len, import_count;
-    uint32_t pad;
-    struct rb_trace_tag tag; /* of a traced message, and of a report */
+    uint32_t shown_len;
     uint64_t silent_cid, published_ns;
 };
 
@@ -80,7 +80,7 @@ static uint8_t *begin_record(struct rb_shard *shard, uint32_t to, struct mail_he
 {
     bool attached = head->type != MAIL_INTEREST && head->weight != 0;
     size_t bytes = sizeof(*head) + head->subject_len + head->reply_len + head->sender_len +
-                   (attached ? 0 : head->payload_len);
+                   head->shown_len + (attached ? 0 : head->payload_len);
     for (uint32_t i = 0; i < head->queue_count; i++) {
         bytes += sizeof(uint16_t) + queues[i].len;
     }
@@ -131,6 +131,7 @@ put_msg(struct rb_shard *shard, uint32_t to, uint32_t account, const struct rb_m
                               .account = account,
                               .sender_len = (uint16_t)msg->sender.len,
                               .import_count = (uint16_t)msg->import_count,
+                              .shown_len = (uint32_t)msg->shown.len,
                               .published_ns = msg->published_ns,
                               .subject_len = (uint32_t)msg->subject.len,
                               .reply_len = (uint32_t)msg->reply.len,
@@ -150,7 +151,7 @@ put_msg(struct rb_shard *shard, uint32_t to, uint32_t account, const struct rb_m
         }
         return false;
     }
-    at = put(put(put(at, msg->subject), msg->reply), msg->sender);
+    at = put(put(put(put(at, msg->subject), msg->reply), msg->sender), msg->shown);
     if (large != NULL) {
         rb_mail_attach(shard->options.shared->mail, shard->index, to, large);
     } else {
@@ -278,11 +279,14 @@ static uint32_t step_record(struct rb_shard *shard, uint32_t from, struct rb_mai
     rest += head.reply_len;
     struct rb_slice sender = rb_slice_of(rest, head.sender_len);
     rest += head.sender_len;
+    struct rb_slice shown = rb_slice_of(rest, head.shown_len);
+    rest += head.shown_len;
     struct rb_account *account = rb_account_get(&shard->core, head.account);
     struct rb_msg msg = { .subject = subject,
                           .reply = reply,
                           .payload = rb_slice_of(rest, head.payload_len),
                           .sender = sender,
+                          .shown = shown,
                           .published_ns = head.published_ns,
                           .import_count = head.import_count,
                           .header_len = head.header_len,
