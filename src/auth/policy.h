@@ -101,10 +101,22 @@ struct rb_mapping {
     uint32_t target_count;
 };
 
+/** JetStream of an account; -1: no limit. */
+struct rb_policy_jetstream {
+    int64_t max_memory, max_storage, max_streams, max_consumers, max_ack_pending;
+    int64_t memory_max_stream_bytes, storage_max_stream_bytes;
+    bool max_bytes_required;
+};
+#define RB_POLICY_JETSTREAM_UNLIMITED                                                              \
+    {                                                                                              \
+        -1, -1, -1, -1, -1, -1, -1, false                                                          \
+    }
+
 struct rb_policy_account {
     struct rb_slice name, nkey;
     uint32_t id; /* given by the node, see invariant 3; UINT32_MAX before */
     struct rb_account_limits limits;
+    const struct rb_policy_jetstream *jetstream; /* NULL: off */
     const struct rb_export *exports;
     const struct rb_import *imports;
     const struct rb_mapping *mappings;

@@ -61,6 +61,8 @@ enum flag {
     FLAG_TLS_CA,
     FLAG_HELP_TLS,
     FLAG_SIGNAL,
+    FLAG_JETSTREAM,
+    FLAG_STORE_DIR,
     FLAG_COUNT,
     FLAG_UNSUPPORTED = FLAG_COUNT,
 };
@@ -130,10 +132,10 @@ static const struct spelling spellings[] = {
     { "cluster_advertise", FLAG_UNSUPPORTED, KIND_TEXT },
     { "no_advertise", FLAG_UNSUPPORTED, KIND_BOOL },
     { "connect_retries", FLAG_UNSUPPORTED, KIND_INT },
-    { "js", FLAG_UNSUPPORTED, KIND_BOOL },
-    { "jetstream", FLAG_UNSUPPORTED, KIND_BOOL },
-    { "sd", FLAG_UNSUPPORTED, KIND_TEXT },
-    { "store_dir", FLAG_UNSUPPORTED, KIND_TEXT },
+    { "js", FLAG_JETSTREAM, KIND_BOOL },
+    { "jetstream", FLAG_JETSTREAM, KIND_BOOL },
+    { "sd", FLAG_STORE_DIR, KIND_TEXT },
+    { "store_dir", FLAG_STORE_DIR, KIND_TEXT },
     { "profile", FLAG_UNSUPPORTED, KIND_INT },
     { "sl", FLAG_SIGNAL, KIND_TEXT },
     { "signal", FLAG_SIGNAL, KIND_TEXT },
@@ -206,6 +208,11 @@ static const char usage_text[] =
     "        --tlsverify                  Clients must show a certificate\n"
     "        --tlscacert <file>           Authorities that clients' certificates must come from\n"
     "        --help_tls                   What TLS needs\n"
+    "\n"
+    "JetStream Options:\n"
+    "    -js, --jetstream                 Streams and consumers\n"
+    "    -sd, --store_dir <dir>           Where they are kept (default: nats in the temporary "
+    "directory)\n"
     "\n"
     "Common Options:\n"
     "    -h, --help                       Show this text\n"
@@ -445,6 +452,7 @@ static void lay_switches(const struct args *args, struct rb_config *config)
     lay_switch(args, FLAG_LOGTIME, &config->logtime);
     lay_switch(args, FLAG_LOGTIME_UTC, &config->logtime_utc);
     lay_switch(args, FLAG_SYSLOG, &config->syslog);
+    lay_switch(args, FLAG_JETSTREAM, &config->jetstream.enabled);
 }
 
 /** A user given as a flag takes the place of the file's token, and the other way round. */
@@ -532,6 +540,8 @@ static bool lay_flags(struct args *args, struct rb_config *config)
            lay_text(args, FLAG_LOG, "log", config->log_file, sizeof(config->log_file)) &&
            lay_text(args, FLAG_REMOTE_SYSLOG, "remote_syslog", config->remote_syslog,
                     sizeof(config->remote_syslog)) &&
+           lay_text(args, FLAG_STORE_DIR, "store_dir", config->jetstream.store_dir,
+                    sizeof(config->jetstream.store_dir)) &&
            lay_text(args, FLAG_PORTS_DIR, "ports_file_dir", config->ports_file_dir,
                     sizeof(config->ports_file_dir));
 }

@@ -455,34 +455,6 @@ static void set_tls(struct rb_load *load, const struct rb_conf_entry *entry, voi
     rb_load_tls(load, entry, &load->lists->tls);
 }
 
-static void set_jetstream(struct rb_load *load, const struct rb_conf_entry *entry, void *base)
-{
-    const struct rb_conf_value *value = entry->value;
-    bool off = value->kind == RB_CONF_BOOL && !value->boolean;
-    if (value->kind == RB_CONF_TEXT) {
-        off = rb_slice_equal_fold(value->text, RB_S("disabled")) ||
-              rb_slice_equal_fold(value->text, RB_S("disable")) ||
-              rb_slice_equal_fold(value->text, RB_S("false"));
-        bool on = rb_slice_equal_fold(value->text, RB_S("enabled")) ||
-                  rb_slice_equal_fold(value->text, RB_S("enable")) ||
-                  rb_slice_equal_fold(value->text, RB_S("true"));
-        if (!off && !on) {
-            rb_load_error(load, entry,
-                          "Expected 'enabled' or 'disabled' for string value, got '%.*s'",
-                          RB_S_ARG(value->text));
-            return;
-        }
-    } else if (value->kind == RB_CONF_MAP && value->count == 1) {
-        const struct rb_conf_entry *only = value->map.first;
-        bool enabled = rb_slice_equal_fold(only->key, RB_S("enabled")) ||
-                       rb_slice_equal_fold(only->key, RB_S("enable"));
-        off = enabled && only->value->kind == RB_CONF_BOOL && !only->value->boolean;
-    }
-    if (!off) {
-        rb_load_refuse(load, entry);
-    }
-}
-
 /* ------------------------------------------------------------------ ringbus's own */
 
 static void set_shards(struct rb_load *load, const struct rb_conf_entry *entry, void *base)
@@ -587,7 +559,8 @@ static const struct rb_option top_options[] = {
     { "system_account system", CALL(note_system_account) },
     { "no_system_account no_system no_sys_acc", BOOL(no_system_account) },
     { "websocket ws", CALL(rb_load_websocket) },
-    { "jetstream", CALL(set_jetstream) },
+    { "jetstream", CALL(rb_load_jetstream) },
+    { "store_dir storedir", CALL(rb_load_store_dir) },
     /* ringbus's own */
     { "unix_socket", TEXT(unix_socket) },
     { "pin_shards", BOOL(pin_shards) },
@@ -597,8 +570,7 @@ static const struct rb_option top_options[] = {
     /* known to nats-server 2.15 */
     { "disable_sublist_cache no_sublist_cache ocsp ocsp_cache", RB_OPTION_OFF_BOOL },
     { "prof_port prof_block_rate", RB_OPTION_OFF_ZERO },
-    { "feature_flags connect_error_reports reconnect_error_reports default_js_domain store_dir "
-      "storedir",
+    { "feature_flags connect_error_reports reconnect_error_reports default_js_domain",
       RB_OPTION_REFUSED },
     { "cluster gateway leafnodes leaf mqtt", RB_OPTION_REFUSED },
     { "operator operators root roots root_operator root_operators trusted_keys trusted "
@@ -632,6 +604,7 @@ void rb_config_defaults(struct rb_config *config)
         .lame_duck_duration_ns = LAME_DUCK_DURATION_DEFAULT_NS,
         .lame_duck_grace_ns = LAME_DUCK_GRACE_DEFAULT_NS,
         .ws_handshake_timeout_ns = 2 * RB_SECOND_NS,
+        .jetstream = { .max_memory = -1, .max_storage = -1 },
     };
 }
 

@@ -52,6 +52,23 @@ struct rb_config_lists {
     const char *ws_jwt_cookie, *ws_user_cookie, *ws_pass_cookie, *ws_token_cookie;
 };
 
+/** The jetstream block. Sizes in bytes; 0: the default, where not said otherwise. */
+struct rb_config_jetstream {
+    bool enabled;
+    bool lenient; /* strict: false */
+    bool lazy;    /* sync_interval was given as a duration: acknowledge before the disk has it */
+    char
+        store_dir[RB_CONFIG_TEXT_MAX *
+                  4]; /* empty: "nats" in the temporary directory; the data is in its "jetstream" */
+    char domain[RB_CONFIG_TEXT_MAX]; /* empty: none */
+    int64_t max_memory, max_storage; /* -1: 75 % of the machine's memory, of the free disk */
+    uint64_t sync_interval_ns;       /* of `lazy` */
+    int64_t max_ack_pending, max_request_batch, duplicate_window_ns; /* 0: no limit */
+    int64_t batch_inflight_per_stream, batch_inflight_total, batch_msgs, batch_timeout_ns;
+    uint32_t max_buffered_msgs;
+    uint64_t max_buffered_bytes;
+};
+
 /**
  * Everything a node needs to know. Times in ns, sizes in bytes. Copy with rb_config_copy: it holds a count on `policy`.
  * `policy` and `lists` are NULL until rb_config_seal.
@@ -104,6 +121,7 @@ struct rb_config {
     bool no_header_support;
     bool pin_shards;              /* each shard to a core of its own, when there are enough */
     uint64_t memory_budget_bytes; /* of the whole server; 0: 3/4 of the machine's memory */
+    struct rb_config_jetstream jetstream;
 };
 
 /** nats-server's defaults; `policy` NULL. */

@@ -267,16 +267,8 @@ static void read_account_nkey(struct rb_load *load, const struct rb_conf_entry *
 static void read_account_jetstream(struct rb_load *load, const struct rb_conf_entry *entry,
                                    void *base)
 {
-    const struct rb_conf_value *value = entry->value;
-    bool off =
-        value->kind == RB_CONF_BOOL
-            ? !value->boolean
-            : value->kind == RB_CONF_TEXT && (rb_slice_equal_fold(value->text, RB_S("disabled")) ||
-                                              rb_slice_equal_fold(value->text, RB_S("disable")) ||
-                                              rb_slice_equal_fold(value->text, RB_S("false")));
-    if (!off) {
-        rb_load_refuse(load, entry);
-    }
+    const struct account_block *block = base;
+    rb_load_account_jetstream(load, entry, block->index);
 }
 
 static void read_account_users(struct rb_load *load, const struct rb_conf_entry *entry, void *base)

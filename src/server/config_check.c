@@ -154,11 +154,24 @@ static bool check_websocket(const struct rb_config *config, char *error)
     return true;
 }
 
+static bool check_jetstream(const struct rb_config *config, char *error)
+{
+    const struct rb_policy *policy = config->policy;
+    if (!rb_config_domain_valid(config->jetstream.domain)) {
+        return refuse(error, "invalid domain name: may not contain ., * or >");
+    }
+    if (policy != NULL && policy->system_account >= 0 &&
+        policy->accounts[policy->system_account].jetstream != NULL && config->jetstream.enabled) {
+        return refuse(error, "jetstream can not be enabled on the system account");
+    }
+    return true;
+}
+
 enum rb_err rb_config_check(const struct rb_config *config, char error[RB_CONFIG_ERROR_MAX])
 {
     error[0] = 0;
     bool fine = check_limits(config, error) && check_address(config, error) &&
                 check_monitor(config, error) && check_syslog(config, error) &&
-                check_websocket(config, error);
+                check_websocket(config, error) && check_jetstream(config, error);
     return fine ? RB_OK : RB_ERR_INVALID;
 }

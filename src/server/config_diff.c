@@ -15,6 +15,7 @@
 
 #include "ringbus/check.h"
 #include "server/config_load.h"
+#include "server/text.h"
 
 enum kind { KIND_BOOL, KIND_INT32, KIND_UINT32, KIND_INT64, KIND_UINT64, KIND_NS, KIND_TEXT };
 
@@ -59,6 +60,13 @@ static const struct field fixed_fields[] = {
     FIELD("transport", KIND_TEXT, transport),
     FIELD("memory_budget", KIND_UINT64, memory_budget_bytes),
     FIELD("unix_socket", KIND_TEXT, unix_socket),
+    FIELD("JetStream", KIND_BOOL, jetstream.enabled),
+    FIELD("JetStreamDomain", KIND_TEXT, jetstream.domain),
+    FIELD("NoJetStreamStrict", KIND_BOOL, jetstream.lenient),
+    FIELD("sync_interval", KIND_BOOL, jetstream.lazy),
+    FIELD("SyncInterval", KIND_NS, jetstream.sync_interval_ns),
+    FIELD("StreamMaxBufferedMsgs", KIND_UINT32, jetstream.max_buffered_msgs),
+    FIELD("StreamMaxBufferedSize", KIND_UINT64, jetstream.max_buffered_bytes),
 };
 
 static const struct field live_fields[] = {
@@ -336,6 +344,30 @@ static bool check_tls(const struct rb_config *a, const struct rb_config *b, char
     return true;
 }
 
+/** Sizes may grow while it runs, nothing else; what is off may change as it likes. */
+static bool check_jetstream(const struct rb_config *a, const struct rb_config *b, char *error)
+{
+    const struct rb_config_jetstream *x = &a->jetstream, *y = &b->jetstream;
+    const int64_t old[] = { x->max_memory, x->max_storage };
+    const int64_t new[] = { y->max_memory, y->max_storage };
+    if (!x->enabled) {
+        return true;
+    }
+    if (strcmp(x->store_dir, y->store_dir) != 0) {
+        return refuse(error, y->store_dir[0] == 0 ? "jetstream storage dir"
+                                                  : "jetstream storage directory");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (old[i] == new[i] || (old[i] >= 0 && new[i] > old[i])) {
+            continue;
+        }
+        return refuse(error, old[i] < 0   ? "jetstream dynamic max memory and store"
+                             : new[i] < 0 ? "jetstream max memory and max store"
+                                          : "decreasing jetstream max memory and store");
+    }
+    return true;
+}
+
 /* ------------------------------------------------------------------ changes */
 
 __attribute__((format(printf, 3, 4))) static void note(struct rb_config_changes *changes,
@@ -436,18 +468,45 @@ static void note_lists(const struct rb_config *a, const struct rb_config *b,
     }
 }
 
+static void note_jetstream(const struct rb_config *a, const struct rb_config *b,
+                           struct rb_config_changes *changes)
+{
+    const struct rb_config_jetstream *x = &a->jetstream, *y = &b->jetstream;
+    char text[RB_BYTES_TEXT_MAX];
+    if (!x->enabled) {
+        return;
+    }
+    if (x->max_memory != y->max_memory) {
+        note(changes, RB_CHANGE_JETSTREAM, "Reloaded: JetStream max_mem_store = %s",
+             rb_text_bytes(y->max_memory, text));
+    }
+    if (x->max_storage != y->max_storage) {
+        note(changes, RB_CHANGE_JETSTREAM, "Reloaded: JetStream max_file_store = %s",
+             rb_text_bytes(y->max_storage, text));
+    }
+    if (x->max_ack_pending != y->max_ack_pending || x->max_request_batch != y->max_request_batch ||
+        x->duplicate_window_ns != y->duplicate_window_ns ||
+        x->batch_inflight_per_stream != y->batch_inflight_per_stream ||
+        x->batch_inflight_total != y->batch_inflight_total || x->batch_msgs != y->batch_msgs ||
+        x->batch_timeout_ns != y->batch_timeout_ns) {
+        note(changes, RB_CHANGE_JETSTREAM, "Reloaded: JetStream limits");
+    }
+}
+
 enum rb_err rb_config_diff(const struct rb_config *running, const struct rb_config *wanted,
                            struct rb_config_changes *ret_changes, char error[RB_CONFIG_ERROR_MAX])
 {
     rb_assert(running->policy != NULL && wanted->policy != NULL);
     error[0] = 0;
     if (!check_fields(running, wanted, error) || !check_policy(running, wanted, error) ||
-        !check_tls(running, wanted, error) || !check_websocket(running, wanted, error)) {
+        !check_tls(running, wanted, error) || !check_websocket(running, wanted, error) ||
+        !check_jetstream(running, wanted, error)) {
         return RB_ERR_UNSUPPORTED;
     }
     ret_changes->what = ret_changes->count = 0;
     note_fields(running, wanted, ret_changes);
     note_lists(running, wanted, ret_changes);
+    note_jetstream(running, wanted, ret_changes);
     note_tls(&running->lists->tls, &wanted->lists->tls, ret_changes);
     note_login(running, wanted, ret_changes);
     return RB_OK;

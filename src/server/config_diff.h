@@ -19,7 +19,8 @@ enum {
     RB_CHANGE_INFO = 1 << 5, /* client_advertise: tell clients */
     RB_CHANGE_AUTH = 1 << 6, /* always: every connection is judged again */
     RB_CHANGE_TAGS = 1 << 7, /* tags and metadata of the monitor */
-    RB_CHANGE_PROXIES = 1 << 8, /* close what came through proxies that are trusted no more */
+    RB_CHANGE_JETSTREAM = 1 << 9, /* limits of the server's jetstream block */
+    RB_CHANGE_PROXIES = 1 << 8,   /* close what came through proxies that are trusted no more */
 };
 
 #define RB_CONFIG_CHANGES_MAX 48

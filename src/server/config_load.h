@@ -48,7 +48,8 @@ struct rb_load {
     struct rb_load_messages warnings, errors;
     bool out_of_memory;
     bool system_named; /* the system account is one that the file declares */
-    bool closed;       /* files that the text names are not opened */
+    bool store_dir_named;
+    bool closed; /* files that the text names are not opened */
 };
 
 enum rb_option_kind {
@@ -166,6 +167,13 @@ void rb_load_users(struct rb_load *load, const struct rb_conf_entry *entry,
 /** NULL after an error. */
 const struct rb_permissions *rb_load_permissions(struct rb_load *load,
                                                  const struct rb_conf_entry *entry);
+
+/* config_jetstream.c */
+void rb_load_jetstream(struct rb_load *load, const struct rb_conf_entry *entry, void *base);
+void rb_load_store_dir(struct rb_load *load, const struct rb_conf_entry *entry, void *base);
+void rb_load_account_jetstream(struct rb_load *load, const struct rb_conf_entry *entry,
+                               uint32_t account);
+bool rb_config_domain_valid(const char *domain);
 
 /* config_share.c, config_mapping.c: of an account */
 void rb_load_exports(struct rb_load *load, const struct rb_conf_entry *entry, uint32_t account);

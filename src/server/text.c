@@ -77,3 +77,20 @@ void rb_text_printf(struct rb_text *text, const char *format, ...)
     }
     va_end(again);
 }
+
+const char *rb_text_bytes(int64_t bytes, char out[RB_BYTES_TEXT_MAX])
+{
+    static const char units[] = "KMGTPE";
+    double rest = (double)bytes;
+    int unit = -1;
+    while (rest >= 1024 && unit < 5) {
+        rest /= 1024;
+        unit++;
+    }
+    if (unit < 0) {
+        (void)snprintf(out, RB_BYTES_TEXT_MAX, "%lld B", (long long)bytes);
+    } else {
+        (void)snprintf(out, RB_BYTES_TEXT_MAX, "%.2f %cB", rest, units[unit]);
+    }
+    return out;
+}

@@ -24,3 +24,7 @@ void rb_text_puts(struct rb_text *text, const char *string);
 void rb_text_slice(struct rb_text *text, struct rb_slice slice);
 __attribute__((format(printf, 2, 3))) void rb_text_printf(struct rb_text *text, const char *format,
                                                           ...);
+
+#define RB_BYTES_TEXT_MAX 32
+/** "512 B", "1.50 KB", "10.00 GB": steps of 1024, as nats-server shows sizes. */
+const char *rb_text_bytes(int64_t bytes, char out[RB_BYTES_TEXT_MAX]);

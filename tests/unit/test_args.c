@@ -167,18 +167,9 @@ static void flags_not_supported_are_named(void **state)
 {
     (void)state;
     static const char *const flags[] = {
-        "routes r",
-        "cluster c",
-        "cluster_listen c",
-        "cluster_name n",
-        "cluster_advertise a",
-        "no_advertise",
-        "connect_retries 1",
-        "js",
-        "jetstream",
-        "sd d",
-        "store_dir d",
-        "profile 1",
+        "routes r",          "cluster c",           "cluster_listen c",
+        "cluster_name n",    "cluster_advertise a", "no_advertise",
+        "connect_retries 1", "profile 1",
     };
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         char line[128], wanted[128];
@@ -187,9 +178,23 @@ static void flags_not_supported_are_named(void **state)
                  (int)strcspn(flags[i], " "), flags[i]);
         expect(line, RB_ARGS_EXIT_FAIL, wanted);
     }
-    expect("nats-server -js", RB_ARGS_EXIT_FAIL,
-           "nats-server: flag -js is not supported by ringbus yet\n");
-    expect("ringbus -js=false -no_advertise=false", RB_ARGS_RUN, ""); /* off is what it is */
+    expect("nats-server -routes r", RB_ARGS_EXIT_FAIL,
+           "nats-server: flag -routes is not supported by ringbus yet\n");
+    expect("ringbus -no_advertise=false", RB_ARGS_RUN, ""); /* off is what it is */
+}
+
+static void flags_of_jetstream(void **state)
+{
+    (void)state;
+    expect("ringbus -p 1", RB_ARGS_RUN, "");
+    assert_false(config.jetstream.enabled);
+    assert_int_equal(config.jetstream.max_memory, -1);
+    expect("ringbus -js -sd /tmp/x", RB_ARGS_RUN, "");
+    assert_true(config.jetstream.enabled);
+    assert_string_equal(config.jetstream.store_dir, "/tmp/x");
+    expect("ringbus --jetstream=false --store_dir=/y", RB_ARGS_RUN, "");
+    assert_false(config.jetstream.enabled);
+    assert_string_equal(config.jetstream.store_dir, "/y");
 }
 
 static void flags_of_monitor_log_and_files(void **state)
@@ -415,6 +420,7 @@ int main(void)
         cmocka_unit_test(flags_not_supported_are_named),
         cmocka_unit_test(values_are_checked),
         cmocka_unit_test(flags_of_monitor_log_and_files),
+        cmocka_unit_test(flags_of_jetstream),
         cmocka_unit_test(tls_flags),
         cmocka_unit_test(signals_are_passed_on_before_the_file_is_read),
         cmocka_unit_test(login_flags_over_the_file),

@@ -296,10 +296,7 @@ static void known_options_are_refused_by_name(void **state)
         "gateway",
         "leafnodes",
         "leaf",
-        "jetstream",
         "mqtt",
-        "store_dir",
-        "storedir",
         "default_js_domain",
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -503,14 +500,51 @@ static void off_is_accepted(void **state)
                "ocsp_cache: false\nprof_block_rate: 0");
     (void)load("jetstream: disabled");
     (void)load("jetstream: {enabled: false}");
-    expect_error("jetstream: true",
-                 "t.conf:1:0: option \"jetstream\" is not supported by ringbus yet");
-    expect_error("jetstream {enabled: false, max_mem: 1}",
-                 "t.conf:1:0: option \"jetstream\" is not supported by ringbus yet");
+    (void)load("jetstream {enabled: false, max_mem: 1}");
     expect_error("disable_sublist_cache: true",
                  "t.conf:1:0: option \"disable_sublist_cache\" is not supported by ringbus yet");
     expect_error("prof_port: 1",
                  "t.conf:1:0: option \"prof_port\" is not supported by ringbus yet");
+}
+
+static void jetstream_options_have_their_effect(void **state)
+{
+    (void)state;
+    struct rb_config config = load(
+        "jetstream {store_dir: \"/s\", max_mem: 1G, max_file: \"2G\", domain: hub, strict: false,"
+        " sync_interval: \"1m\", max_buffered_msgs: 5, max_buffered_size: \"1K\","
+        " request_queue_limit: 10, limits {max_ack_pending: 1, max_request_batch: 2,"
+        " duplicate_window: \"3s\", batch {max_inflight_per_stream: 4, max_inflight_total: 5,"
+        " max_msgs: 6, timeout: \"7s\"}}}");
+    const struct rb_config_jetstream *js = &config.jetstream;
+    assert_true(js->enabled && js->lenient && js->lazy);
+    assert_string_equal(js->store_dir, "/s");
+    assert_string_equal(js->domain, "hub");
+    assert_int_equal(js->max_memory, 1000000000);
+    assert_int_equal(js->max_storage, INT64_C(2) << 30);
+    assert_int_equal(js->sync_interval_ns, 60 * INT64_C(1000000000));
+    assert_int_equal(js->max_buffered_msgs, 5);
+    assert_int_equal(js->max_buffered_bytes, 1024);
+    assert_int_equal(js->max_ack_pending, 1);
+    assert_int_equal(js->max_request_batch, 2);
+    assert_int_equal(js->duplicate_window_ns, 3 * INT64_C(1000000000));
+    assert_int_equal(js->batch_inflight_per_stream, 4);
+    assert_int_equal(js->batch_inflight_total, 5);
+    assert_int_equal(js->batch_msgs, 6);
+    assert_int_equal(js->batch_timeout_ns, 7 * INT64_C(1000000000));
+    config = load("jetstream: enabled\nstore_dir: \"/t\"");
+    assert_true(js->enabled && !js->lenient && !js->lazy);
+    assert_string_equal(js->store_dir, "/t");
+    assert_int_equal(js->max_memory, -1);
+    assert_int_equal(js->max_storage, -1);
+    config = load("jetstream {max_mem: 0, sync: always}");
+    assert_int_equal(js->max_memory, 0);
+    assert_false(js->lazy);
+    expect_error("jetstream {store_dir: \"/a\"}\nstore_dir: \"/b\"",
+                 "t.conf:2:1: Duplicate 'store_dir' configuration");
+    expect_error("jetstream {key: abc}",
+                 "t.conf:1:11: option \"key\" is not supported by ringbus yet");
+    expect_error("jetstream {max_mem: \"9999999999T\"}", "t.conf:1:11: max_mem_store is too big");
 }
 
 static void websocket_options_have_their_effect(void **state)
@@ -654,6 +688,7 @@ int main(void)
         cmocka_unit_test_teardown(every_later_option_has_its_effect, give_back),
         cmocka_unit_test_teardown(later_options_are_checked, give_back),
         cmocka_unit_test_teardown(off_is_accepted, give_back),
+        cmocka_unit_test_teardown(jetstream_options_have_their_effect, give_back),
         cmocka_unit_test_teardown(websocket_options_have_their_effect, give_back),
         cmocka_unit_test_teardown(websocket_options_are_checked, give_back),
         cmocka_unit_test_teardown(closed_texts_read_nothing_else, give_back),

@@ -255,6 +255,37 @@ static void everything_at_once_fits(void **state)
     }
 }
 
+static void jetstream_sizes_may_grow(void **state)
+{
+    (void)state;
+    static const char *const js = "jetstream {store_dir: \"/s\", max_mem: 1024, max_file: 2048%s}";
+    char same[256], limits[256];
+    snprintf(same, sizeof(same), js, "");
+    snprintf(limits, sizeof(limits), js, ", limits {max_ack_pending: 5}");
+    expect_changes(same, same, "", 0);
+    expect_changes(same, "jetstream {store_dir: \"/s\", max_mem: 1536, max_file: 4096}",
+                   "Reloaded: JetStream max_mem_store = 1.50 KB|"
+                   "Reloaded: JetStream max_file_store = 4.00 KB",
+                   RB_CHANGE_JETSTREAM);
+    expect_changes(same, limits, "Reloaded: JetStream limits", RB_CHANGE_JETSTREAM);
+    expect_changes("", "jetstream {enabled: false, max_mem: 5}", "", 0);
+    expect_refusal("", same, "JetStream: old=false, new=true");
+    expect_refusal(same, "", "JetStream: old=true, new=false");
+    expect_refusal(same, "jetstream {store_dir: \"/t\", max_mem: 1024, max_file: 2048}",
+                   "jetstream storage directory");
+    expect_refusal(same, "jetstream {store_dir: \"/s\", max_mem: 1023, max_file: 2048}",
+                   "decreasing jetstream max memory and store");
+    expect_refusal(same, "jetstream {store_dir: \"/s\", max_mem: 1024}",
+                   "jetstream max memory and max store");
+    expect_refusal("jetstream {max_mem: 1}", "jetstream {max_mem: 1, max_file: 1}",
+                   "jetstream dynamic max memory and store");
+    expect_refusal("jetstream {}", "jetstream {domain: d}", "JetStreamDomain: old=, new=d");
+    expect_refusal("jetstream {}", "jetstream {strict: false}",
+                   "NoJetStreamStrict: old=false, new=true");
+    expect_refusal("jetstream {}", "jetstream {sync: \"1m\"}",
+                   "sync_interval: old=false, new=true");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +296,7 @@ int main(void)
         cmocka_unit_test(websocket_parts),
         cmocka_unit_test(no_auth_user_goes_with_its_user_only),
         cmocka_unit_test(everything_at_once_fits),
+        cmocka_unit_test(jetstream_sizes_may_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
