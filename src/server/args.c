@@ -18,7 +18,7 @@
 #include "ringbus/bounds.h"
 #include "ringbus/check.h"
 #include "server/config_load.h"
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 /** The release of nats-server whose behaviour is followed. */
 #define COMPATIBLE_VERSION "2.15.1"

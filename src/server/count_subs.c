@@ -10,7 +10,7 @@
 #include "core/account.h"
 #include "core/conn.h"
 #include "proto/subject.h"
-#include "server/gojson.h"
+#include "proto/gojson.h"
 #include "server/node.h"
 #include "server/shard.h"
 #include "server/snapshot.h"

@@ -13,7 +13,7 @@
 
 #include "proto/http.h"
 #include "server/docs.h"
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 enum kind { BOOL, INT, UINT, TEXT, SORT, STATE, SUBS };
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 struct decoder {
     const char *type;

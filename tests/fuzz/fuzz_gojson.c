@@ -2,7 +2,7 @@
 #include <jansson.h>
 
 #include "ringbus/check.h"
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

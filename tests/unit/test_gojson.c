@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 static void accept(const char *text)
 {

@@ -2,7 +2,7 @@
  *
  * At the end of the text a blank is taken, as Go does, so that "tru" fails on ' ' and "{" on its missing end.
  */
-#include "server/gojson.h"
+#include "proto/gojson.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -276,18 +276,46 @@ static bool first_item(struct scan *s, bool *ret_more)
     return !object || scan_key(s);
 }
 
-bool rb_gojson_valid(struct rb_slice text, char error[RB_GOJSON_ERROR_MAX])
+static bool scan_whole(struct scan *s)
 {
-    struct scan s = { .at = text.ptr, .end = text.ptr + text.len, .error = error };
     bool more = true, opened;
     while (more) {
-        if (!scan_value(&s, &opened) ||
-            !(opened ? first_item(&s, &more) : after_value(&s, &more))) {
+        if (!scan_value(s, &opened) || !(opened ? first_item(s, &more) : after_value(s, &more))) {
             return false;
         }
     }
+    return true;
+}
+
+bool rb_gojson_valid(struct rb_slice text, char error[RB_GOJSON_ERROR_MAX])
+{
+    struct scan s = { .at = text.ptr, .end = text.ptr + text.len, .error = error };
+    if (!scan_whole(&s)) {
+        return false;
+    }
     skip_blanks(&s);
     return s.at == s.end || fail(&s, "after top-level value");
+}
+
+enum rb_gojson_next rb_gojson_next(struct rb_slice text, size_t *offset, struct rb_slice *ret_value,
+                                   char error[RB_GOJSON_ERROR_MAX])
+{
+    if (*offset == text.len) {
+        return RB_GOJSON_END; /* also where there is no text at all, and no pointer to it */
+    }
+    struct scan s = { .at = text.ptr + *offset, .end = text.ptr + text.len, .error = error };
+    skip_blanks(&s);
+    if (s.at == s.end) {
+        return RB_GOJSON_END;
+    }
+    const uint8_t *begin = s.at;
+    if (!scan_whole(&s)) {
+        *offset = (size_t)(s.at - text.ptr) + 1;
+        return s.at == s.end ? RB_GOJSON_CUT : RB_GOJSON_BAD;
+    }
+    *offset = (size_t)(s.at - text.ptr);
+    *ret_value = rb_slice_of(begin, (size_t)(s.at - begin));
+    return RB_GOJSON_VALUE;
 }
 
 const char *rb_gojson_type_name(const json_t *value)
