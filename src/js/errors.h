@@ -16,6 +16,9 @@ struct rb_js_error {
 };
 /** `detail` takes the place of the {placeholder} of the text; NULL when it has none. Never fails; an unknown code is an assertion. */
 void rb_js_error_set(struct rb_js_error *error, uint16_t code, const char *detail);
+/** For texts with two placeholders (10021, 10022, 10042). */
+void rb_js_error_set_two(struct rb_js_error *error, uint16_t code, const char *first,
+                         const char *second);
 __attribute__((format(printf, 3, 4))) void
 rb_js_error_format(struct rb_js_error *error, uint16_t code, const char *format, ...);
 /** {"code":..,"err_code":..,"description":".."} */
