@@ -35,6 +35,9 @@ enum rb_command_flags {
     RB_COMMAND_SOURCED =
         4, /* came from another stream: no expectations, no client's rules for its headers */
     RB_COMMAND_MARKER = 8, /* a delete marker or a message that a schedule produced */
+    RB_COMMAND_NO_ROOM =
+        16, /* no room in the server when it was proposed: to be refused, once its other checks are passed */
+    RB_COMMAND_OVER_ACCOUNT = 32, /* the same for the account's limit */
 };
 struct rb_command {
     uint8_t type, flags;

@@ -113,6 +113,20 @@ enum rb_js_timer {
     RB_JS_TIMER_SOURCE,
 };
 
+/** Every timer in js->wheel is the `timer` of one of these; its kind is an enum rb_js_timer. */
+struct rb_js_alarm {
+    struct rb_timer timer;
+    void *
+        owner; /* CONSUMER: struct rb_js_consumer; STREAM: struct rb_js_stream; the rest: as their files say */
+};
+
+/** What write->tag of a write to the log says. */
+enum rb_js_write_tag {
+    RB_JS_WRITE_ENTRY = 1, /* of a group (group.c) */
+    RB_JS_WRITE_STREAM,    /* owner: struct rb_js_stream: made, dropped, prefix dropped */
+    RB_JS_WRITE_HOME,      /* what concerns all streams (recover.c) */
+};
+
 /** One account's JetStream, on its home shard. */
 struct rb_js_account {
     struct rb_list link;

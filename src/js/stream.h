@@ -31,6 +31,12 @@ enum rb_js_stream_phase {
     RB_JS_STREAM_OFFLINE,  /* cannot be served (damage, unknown command, future version): `why` */
 };
 
+/** What stream->filters holds; embedded in the consumer's inside. A consumer's filters never overlap. */
+struct rb_js_filter {
+    struct rb_sub_ref ref;
+    struct rb_js_consumer *consumer;
+};
+
 struct rb_js_stream {
     struct rb_list link; /* in the account */
     struct rb_js_account *account;
@@ -46,8 +52,9 @@ struct rb_js_stream {
     struct rb_map consumer_map;
     uint32_t consumer_count; /* without direct ones */
     uint32_t next_consumer_id;
-    struct rb_sublist *filters; /* of consumers: who matches a stored message */
-    bool replaying;             /* commands come from the log after a restart: nothing is sent */
+    struct rb_sublist
+        *filters;   /* of struct rb_js_filter, plain: which consumers match a stored message */
+    bool replaying; /* commands come from the log after a restart: nothing is sent */
     struct rb_js_stream_inside *inside; /* stream.c: ingest, dedup, expiry, timers, batches */
 };
 
