@@ -86,9 +86,9 @@ class Message:
 
     def record(self, subject=False):
         """What is compared: nothing that is empty."""
-        result = {"subject": self.subject} if subject else {}
+        result = {"subject": re.sub(r"_INBOX\.(\w+)\.\d+", r"_INBOX.\1", self.subject)} if subject else {}
         if self.reply:
-            result["reply"] = self.reply
+            result["reply"] = re.sub(r"_INBOX\.(\w+)\.\d+", r"_INBOX.\1", self.reply)
         if self.status:
             result["status"] = self.status
         if self.headers:
@@ -203,17 +203,30 @@ class Js:
 
     def fetch(self, stream, consumer, body=b"", until=1, seconds=ANSWER, rest=0.0, headers=None):
         """A pull request and what came for it."""
-        inbox = self.inbox()
+        pull = self.begin(stream, consumer, body, headers)
+        found = self.collect(pull, until, seconds, rest)
+        self.unsubscribe(pull)
+        return found
+
+    def begin(self, stream, consumer, body=b"", headers=None, prefix="$JS.API."):
+        """A pull request; what comes for it has the sid that is returned (its subjects are those of the messages)."""
+        self.inboxes += 1
+        inbox = "_INBOX.pull.%d" % self.inboxes
+        sid = self.subscribe(inbox)
         body = json.dumps(body) if isinstance(body, dict) else body
-        self.publish("$JS.API.CONSUMER.MSG.NEXT.%s.%s" % (stream, consumer), body, headers, inbox)
-        return self.collect(inbox, until, seconds, rest)
+        self.publish("%sCONSUMER.MSG.NEXT.%s.%s" % (prefix, stream, consumer), body, headers, inbox)
+        return sid
 
     # ---- the API
 
     def raw(self, subject, body=b"", headers=None, seconds=ANSWER, prefix="$JS.API."):
         """The answer as it came: a document, or what was no document."""
         body = json.dumps(body) if isinstance(body, (dict, list)) else body
-        reply = self.request(prefix + subject, body, headers, seconds)
+        for _ in range(10):
+            reply = self.request(prefix + subject, body, headers, seconds)
+            if reply is None or b'"error creating store for stream"' not in reply.body:
+                break
+            time.sleep(0.1) # nats-server, while it removes the files of a stream that was deleted
         if reply is None:
             return "nothing came"
         try:
