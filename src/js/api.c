@@ -526,13 +526,12 @@ static enum rb_err listen_under(struct rb_js_api *api, struct rb_slice prefix)
 {
     for (size_t i = 0; i < LISTENED; i++) {
         char subject[DOMAIN_MAX + 64];
-        int len =
-            snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix), listened[i]);
+        int len = snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix), listened[i]);
         struct rb_special *special = &api->listens[api->listen_count];
         special->take = take;
         special->ctx = api;
-        enum rb_err err = rb_account_listen(api->account->account,
-                                            rb_slice_of(subject, (size_t)len), special);
+        enum rb_err err =
+            rb_account_listen(api->account->account, rb_slice_of(subject, (size_t)len), special);
         if (err != RB_OK) {
             return err;
         }
@@ -590,8 +589,7 @@ void rb_js_api_close(struct rb_js_account *account)
     for (uint32_t i = 0; i < api->listen_count; i++) {
         rb_account_unlisten(account->account, &api->listens[i]);
     }
-    rb_free(budget, api->listens,
-            api->listens == NULL ? 0 : 2 * LISTENED * sizeof(*api->listens));
+    rb_free(budget, api->listens, api->listens == NULL ? 0 : 2 * LISTENED * sizeof(*api->listens));
     rb_js_transfers_end(api, NULL);
     rb_js_directs_close(api);
     end_requests(api);

@@ -224,10 +224,9 @@ static void list(struct rb_js_request *request, uint32_t limit, bool whole)
     offset = offset > total ? total : offset;
     struct rb_out out;
     rb_js_answer_begin(request, &out);
-    rb_out_printf(&out,
-                  ",\"total\":%" PRIu64 ",\"offset\":%" PRIu64 ",\"limit\":%" PRIu32
-                  ",\"consumers\":[",
-                  total, offset, limit);
+    rb_out_printf(
+        &out, ",\"total\":%" PRIu64 ",\"offset\":%" PRIu64 ",\"limit\":%" PRIu32 ",\"consumers\":[",
+        total, offset, limit);
     struct rb_js_consumer *consumer;
     at = &stream->consumers;
     while (index < offset + limit && (consumer = next_listed(stream, &at)) != NULL) {

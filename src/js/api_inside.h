@@ -57,10 +57,10 @@ struct rb_js_request {
 };
 
 enum rb_js_endpoint_flags {
-    RB_JS_CLUSTER_ONLY = 1, /* answered with E10010, nothing else is looked at */
-    RB_JS_SYSTEM_ONLY = 2,  /* in the system account; others get no answer */
-    RB_JS_NO_AUDIT = 4,     /* neither counted nor told to $JS.EVENT.ADVISORY.API */
-    RB_JS_LATE = 8,         /* the handler asks itself whether JetStream is on */
+    RB_JS_CLUSTER_ONLY = 1,    /* answered with E10010, nothing else is looked at */
+    RB_JS_SYSTEM_ONLY = 2,     /* in the system account; others get no answer */
+    RB_JS_NO_AUDIT = 4,        /* neither counted nor told to $JS.EVENT.ADVISORY.API */
+    RB_JS_LATE = 8,            /* the handler asks itself whether JetStream is on */
     RB_JS_SILENT_UNKNOWN = 16, /* nobody answers for a stream or consumer that is not there */
 };
 struct rb_js_endpoint {

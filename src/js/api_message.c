@@ -97,9 +97,9 @@ static void get_message(struct rb_js_request *request)
         return;
     }
     struct rb_message message;
-    enum rb_err err = state->seq == 0 ? RB_ERR_MISSING
-                                      : rb_msgstore_get(stream->store, state->seq,
-                                                        &request->wait.wait, &message);
+    enum rb_err err =
+        state->seq == 0 ? RB_ERR_MISSING
+                        : rb_msgstore_get(stream->store, state->seq, &request->wait.wait, &message);
     switch (err) {
     case RB_OK:
         answer_message(request, &message, state->no_hdr);

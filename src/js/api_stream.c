@@ -153,9 +153,8 @@ void rb_js_api_stream_update(struct rb_js_request *request)
         return;
     }
     if (has_separator(config->name)) {
-        rb_js_answer_code(
-            request, 10052,
-            "stream name is required and can not contain '.', '*', '>', '\\', '/'");
+        rb_js_answer_code(request, 10052,
+                          "stream name is required and can not contain '.', '*', '>', '\\', '/'");
         return;
     }
     struct rb_js_stream *stream = rb_js_request_stream(request);
@@ -258,7 +257,8 @@ void rb_js_api_stream_names(struct rb_js_request *request)
 }
 
 /* Streams that cannot be served: by name, and why. */
-static void write_offline(struct rb_js_request *request, struct rb_out *out, struct rb_slice subject)
+static void write_offline(struct rb_js_request *request, struct rb_out *out,
+                          struct rb_slice subject)
 {
     for (int reasons = 0; reasons < 2; reasons++) {
         struct rb_list *at = &request->account->streams;

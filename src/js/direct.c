@@ -155,10 +155,10 @@ static uint64_t next_seq(struct get *get)
 static enum step run_single(struct get *get)
 {
     struct rb_message message;
-    enum rb_err err = get->at == 0 ? RB_ERR_MISSING
-                                   : rb_msgstore_get(get->stream->store, get->at,
-                                                     get->bytes > 0 ? &get->wait.wait : NULL,
-                                                     &message);
+    enum rb_err err = get->at == 0
+                          ? RB_ERR_MISSING
+                          : rb_msgstore_get(get->stream->store, get->at,
+                                            get->bytes > 0 ? &get->wait.wait : NULL, &message);
     if (err == RB_ERR_BUSY) {
         return STEP_BODY;
     }
@@ -292,9 +292,8 @@ static bool add_seq(struct get *get, uint64_t seq)
 {
     if (get->seq_count == get->seq_cap) {
         uint32_t cap = get->seq_cap == 0 ? 64 : get->seq_cap * 2;
-        uint64_t *seqs =
-            rb_realloc(get->api->account->js->budget, get->seqs,
-                       get->seq_cap * sizeof(*seqs), cap * sizeof(*seqs));
+        uint64_t *seqs = rb_realloc(get->api->account->js->budget, get->seqs,
+                                    get->seq_cap * sizeof(*seqs), cap * sizeof(*seqs));
         if (seqs == NULL) {
             return false;
         }
@@ -391,8 +390,7 @@ static bool is_bad(const struct rb_js_message_get *doc)
     bool last = doc->last_by_subj.len > 0, next = doc->next_by_subj.len > 0;
     bool multi = doc->multi_last.count > 0;
     return rb_js_message_get_conflicts(doc) || (last && doc->batch != 0) ||
-           (multi && (last || next)) ||
-           (doc->up_to_seq > 0 && doc->up_to_time != RB_DOC_NO_TIME);
+           (multi && (last || next)) || (doc->up_to_seq > 0 && doc->up_to_time != RB_DOC_NO_TIME);
 }
 
 static bool is_nothing(const struct rb_js_message_get *doc)
@@ -413,8 +411,7 @@ static void begin_batch(struct get *get, const struct rb_js_message_get *doc)
     }
     get->filter = doc->next_by_subj;
     get->left = doc->batch;
-    get->pending =
-        rb_msgstore_count(store, &get->filter, get->filter.len > 0 ? 1 : 0, get->at);
+    get->pending = rb_msgstore_count(store, &get->filter, get->filter.len > 0 ? 1 : 0, get->at);
     begin(get);
 }
 
@@ -445,8 +442,8 @@ static const char *read_request(struct rb_arena *arena, struct rb_slice subject,
                                 const struct rb_msg *msg, struct rb_js_message_get *doc)
 {
     char why[RB_DOC_ERROR_MAX];
-    struct rb_slice body = rb_slice_of(msg->payload.ptr + msg->header_len,
-                                       msg->payload.len - msg->header_len);
+    struct rb_slice body =
+        rb_slice_of(msg->payload.ptr + msg->header_len, msg->payload.len - msg->header_len);
     if (rb_js_level_refused(rb_slice_of(msg->payload.ptr, msg->header_len))) {
         return "412 Required Api Level";
     }
@@ -547,8 +544,8 @@ static enum rb_err listen(struct rb_js_api *api, struct direct *direct)
     for (int i = 0; i < (domain.len > 0 ? SUBJECTS : 2); i++) {
         char subject[2 * RB_JS_NAME_MAX + 64];
         int len = snprintf(subject, sizeof(subject), "$JS.%.*s%sAPI.DIRECT.GET.%.*s%s",
-                           i < 2 ? 0 : (int)domain.len, (const char *)domain.ptr,
-                           i < 2 ? "" : ".", RB_S_ARG(direct->name), i % 2 == 0 ? "" : ".>");
+                           i < 2 ? 0 : (int)domain.len, (const char *)domain.ptr, i < 2 ? "" : ".",
+                           RB_S_ARG(direct->name), i % 2 == 0 ? "" : ".>");
         struct rb_special *special = &direct->specials[i];
         special->take = take;
         special->ctx = direct;

@@ -131,7 +131,8 @@ static void write_deleted(struct rb_out *out, const struct rb_js_stream *stream,
 {
     bool first = true;
     rb_out_put(out, RB_S(",\"deleted\":["));
-    for (uint64_t gap = rb_msgstore_next_gap(stream->store, state->first_seq); gap != 0 && !out->failed;) {
+    for (uint64_t gap = rb_msgstore_next_gap(stream->store, state->first_seq);
+         gap != 0 && !out->failed;) {
         uint64_t end = rb_msgstore_next(stream->store, gap);
         if (end == 0) {
             end = state->last_seq + 1;
@@ -349,7 +350,8 @@ void rb_js_write_account_info(struct rb_out *out, struct rb_js_account *account)
     const struct rb_js_api *api = account->api;
     rb_out_printf(out,
                   "\"memory\":%" PRId64 ",\"storage\":%" PRId64 ",\"reserved_memory\":%" PRId64
-                  ",\"reserved_storage\":%" PRId64 ",\"streams\":%" PRIu32 ",\"consumers\":%" PRIu32,
+                  ",\"reserved_storage\":%" PRId64 ",\"streams\":%" PRIu32
+                  ",\"consumers\":%" PRIu32,
                   account->memory, account->storage, account->reserved_memory,
                   account->reserved_storage, account->stream_count, account->consumer_count);
     rb_out_printf(out,

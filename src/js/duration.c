@@ -7,8 +7,7 @@
 #define SECOND INT64_C(1000000000)
 
 /* `value` in units of 10^digits as a decimal fraction without zeroes at its end. */
-static size_t put_fraction(char *out, size_t cap, uint64_t value, uint32_t digits,
-                           const char *unit)
+static size_t put_fraction(char *out, size_t cap, uint64_t value, uint32_t digits, const char *unit)
 {
     uint64_t scale = 1;
     for (uint32_t i = 0; i < digits; i++) {

@@ -119,9 +119,8 @@ bool rb_js_expiry_add(struct rb_js_expiry *expiry, uint64_t due_ns, uint64_t seq
 {
     if (expiry->heap_len == expiry->heap_cap) {
         uint32_t cap = expiry->heap_cap == 0 ? 16 : 2 * expiry->heap_cap;
-        struct rb_js_due *heap =
-            rb_realloc(expiry->budget, expiry->heap, expiry->heap_cap * sizeof(*heap),
-                       cap * sizeof(*heap));
+        struct rb_js_due *heap = rb_realloc(expiry->budget, expiry->heap,
+                                            expiry->heap_cap * sizeof(*heap), cap * sizeof(*heap));
         if (heap == NULL) {
             return false;
         }

@@ -48,18 +48,19 @@ struct rb_js_stream_inside {
     struct rb_special acks[2], flows[2]; /* both forms of their subjects */
     bool listening;
     struct rb_transform *transform, *republish; /* NULL: none */
-    struct rb_slice ack_head; /* of a PubAck, up to the number; allocated */
-    int64_t reserved;         /* counted in the account */
+    struct rb_slice ack_head;                   /* of a PubAck, up to the number; allocated */
+    int64_t reserved;                           /* counted in the account */
     /* what commands made of it, and the checkpoint keeps */
     uint64_t clock_ns; /* latest time of a command */
     struct rb_slice last_msg_id;
     struct rb_js_dedup dedup;
     struct rb_js_expiry expiry;
     /* the rest */
-    uint64_t counted_bytes, counted_messages; /* of the store's state, in the sums of account and server */
+    uint64_t counted_bytes,
+        counted_messages; /* of the store's state, in the sums of account and server */
     struct rb_js_gone *gone;
     uint32_t gone_count, gone_cap;
-    bool gone_all, quiet_removal; /* too many: all consumers look anew; nobody is told */
+    bool gone_all, quiet_removal;        /* too many: all consumers look anew; nobody is told */
     const struct rb_js_consumer *acking; /* its ack removes: it is not told */
     struct rb_js_outcome outcome;
     uint64_t refused;
@@ -104,7 +105,8 @@ RB_MUST_CHECK enum rb_err rb_js_stream_set_config(struct rb_js_stream *stream,
                                                   struct rb_arena *arena,
                                                   const struct rb_js_stream_config *config);
 /** Parses what a CONFIG command or a state holds. */
-RB_MUST_CHECK enum rb_err rb_js_stream_read_config(struct rb_slice json, struct rb_arena **ret_arena,
+RB_MUST_CHECK enum rb_err rb_js_stream_read_config(struct rb_slice json,
+                                                   struct rb_arena **ret_arena,
                                                    struct rb_js_stream_config **ret_config);
 /** Closes its consumers; they get `line`. */
 void rb_js_stream_close_consumers(struct rb_js_stream *stream, struct rb_slice line);

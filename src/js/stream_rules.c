@@ -63,8 +63,7 @@ static bool check_texts(struct check *c)
 {
     const struct rb_js_stream_config *config = c->config;
     if (!rb_js_name_valid(config->name)) {
-        return invalid(
-            c, "stream name is required and can not contain '.', '*', '>', '\\', '/'");
+        return invalid(c, "stream name is required and can not contain '.', '*', '>', '\\', '/'");
     }
     if (config->name.len > RB_JS_NAME_MAX) {
         return invalid(c, "stream name is too long, maximum allowed is 255");
@@ -249,8 +248,7 @@ static bool check_reserved(struct check *c, struct rb_slice subject)
     for (size_t i = 0; i < sizeof(api) / sizeof(api[0]); i++) {
         if (rb_subject_overlap(subject, api[i]) &&
             !rb_subject_subset(subject, RB_S("$JS.EVENT.>"))) {
-            return invalid(c,
-                           "subjects that overlap with jetstream api require no-ack to be true");
+            return invalid(c, "subjects that overlap with jetstream api require no-ack to be true");
         }
     }
     if (rb_subject_overlap(subject, RB_S("$SYS.>")) &&
@@ -303,9 +301,8 @@ static bool check_transform(struct check *c)
         return false;
     }
     struct rb_transform *compiled;
-    if (rb_transform_create(RB_TRANSFORM_ANY,
-                            transform->src.len == 0 ? RB_S(">") : transform->src, transform->dest,
-                            &compiled, text) != RB_OK) {
+    if (rb_transform_create(RB_TRANSFORM_ANY, transform->src.len == 0 ? RB_S(">") : transform->src,
+                            transform->dest, &compiled, text) != RB_OK) {
         rb_js_error_set(c->error, 10156, text);
         return false;
     }
@@ -490,9 +487,9 @@ static bool check_account_limits(struct check *c)
     int64_t account_limit = memory ? limits->max_memory : limits->max_storage;
     int64_t account_now = memory ? account->reserved_memory : account->reserved_storage;
     int64_t server_limit = memory ? js->settings->max_memory : js->settings->max_storage;
-    int64_t server_now = atomic_load_explicit(memory ? &js->shared->reserved_memory
-                                                     : &js->shared->reserved_storage,
-                                              memory_order_relaxed);
+    int64_t server_now =
+        atomic_load_explicit(memory ? &js->shared->reserved_memory : &js->shared->reserved_storage,
+                             memory_order_relaxed);
     bool over = (account_limit >= 0 && more > account_limit - account_now) ||
                 (server_limit >= 0 && more > server_limit - server_now);
     return more <= 0 || !over || refused(c, memory ? 10028 : 10047);
@@ -523,8 +520,7 @@ bool rb_js_stream_config_check(struct rb_js_account *account, struct rb_js_strea
     }
     bool good = check_texts(&c) && check_limits(&c) && check_window(&c) && check_options(&c) &&
                 check_subjects(&c) && check_bytes(&c) && check_transform(&c) &&
-                check_republish(&c) && check_placement(&c) &&
-                (update == NULL || check_update(&c));
+                check_republish(&c) && check_placement(&c) && (update == NULL || check_update(&c));
     if (!good) {
         return false;
     }
