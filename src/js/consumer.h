@@ -78,6 +78,9 @@ RB_MUST_CHECK enum rb_err rb_js_consumer_load(struct rb_js_stream *stream,
 /** An ack arrived at $JS.ACK.<stream>.<consumer>...: its tokens are parsed by the stream's special, here is what counts. */
 void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, uint64_t consumer_seq,
                         uint64_t delivery_count, struct rb_slice reply, struct rb_slice payload);
+/** The answer to a flow control request arrived: `token` is the last of its subject; header, then payload, as they came. */
+void rb_js_consumer_flow(struct rb_js_consumer *consumer, struct rb_slice token,
+                         uint32_t header_len, struct rb_slice payload);
 /** Delivers what it may, at most `max` messages; true: more could follow, keep it in js->ready. */
 bool rb_js_consumer_run(struct rb_js_consumer *consumer, uint32_t max);
 void rb_js_consumer_timer(struct rb_js_consumer *consumer, struct rb_timer *timer);

@@ -250,6 +250,17 @@ void rb_js_group_stop(struct rb_js_group *group, enum rb_err err)
     fail_unsent(group, err);
 }
 
+void rb_js_group_abandon(struct rb_js_group *group)
+{
+    group->stopped = true;
+    group->unsent = NULL;
+    while (!rb_list_empty(&group->pending)) {
+        struct rb_js_entry *entry = entry_of(group->pending.next);
+        unlink_entry(group, entry);
+        free_entry(group, entry);
+    }
+}
+
 void rb_js_group_room(struct rb_js_group *group)
 {
     group->no_space = false;

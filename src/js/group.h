@@ -84,6 +84,8 @@ RB_MUST_CHECK enum rb_err rb_js_group_propose_reply(
     struct rb_slice reply);
 /** Ends the group: nothing is applied any more, waiters get `err`, those whose write is in flight once that is over. */
 void rb_js_group_stop(struct rb_js_group *group, enum rb_err err);
+/** Frees what waits without a word: its log is not written any more (the simulated machine lost its power). */
+void rb_js_group_abandon(struct rb_js_group *group);
 /** The log has room again. */
 void rb_js_group_room(struct rb_js_group *group);
 /** A WRITTEN event of the log whose write->tag is RB_JS_WRITE_ENTRY. Applies. */

@@ -20,11 +20,15 @@
 #include "core/core.h"
 #include "js/config.h"
 #include "js/errors.h"
+#include "js/pools.h"
 #include "ringbus/disk.h"
 #include "ringbus/log.h"
 #include "ringbus/metric.h"
 #include "ringbus/msgstore.h"
 #include "ringbus/storage.h"
+
+/** What Nats-Required-Api-Level is compared with. */
+#define RB_JS_API_LEVEL 5u
 
 struct rb_js;
 struct rb_js_account;
@@ -66,7 +70,8 @@ struct rb_js_options {
     const struct rb_js_settings *settings;
     struct rb_js_shared *shared;
     struct rb_disk *disk; /* of this shard's directory; completions come through rb_js_complete */
-    struct rb_wal *log;   /* being opened (no event taken yet); js polls it from now on */
+    /** Being opened (no event taken yet); js polls it from now on. rb_js_create takes it, rb_js_destroy destroys it. */
+    struct rb_wal *log;
     /** Limits of an account by its id; false: JetStream is off for it. Asked again after a reload. */
     bool (*limits)(void *ctx, uint32_t account, struct rb_js_limits *ret_limits);
     /** The account's id by name, made when the configuration does not have it (any more); UINT32_MAX: refused. */
@@ -79,6 +84,20 @@ struct rb_js_stats {
     struct rb_counter publishes, acks, refused, delivered, redelivered, consumer_acks, api_total,
         api_errors;
     struct rb_histogram commit_ns; /* from proposal to durable */
+};
+
+enum rb_js_close_stage {
+    RB_JS_CLOSE_WRITES,
+    RB_JS_CLOSE_CHECKPOINTS,
+    RB_JS_CLOSE_STORES,
+    RB_JS_CLOSE_LOG,
+};
+
+/** Every timer in js->wheel is the `timer` of one of these; its kind is an enum rb_js_timer. */
+struct rb_js_alarm {
+    struct rb_timer timer;
+    void *
+        owner; /* CONSUMER: struct rb_js_consumer; STREAM: struct rb_js_stream; the rest: as their files say */
 };
 
 struct rb_js {
@@ -95,12 +114,23 @@ struct rb_js {
     struct rb_list accounts;     /* struct rb_js_account */
     struct rb_list groups_ready; /* struct rb_js_group.link: to be sent or committed this turn */
     struct rb_list ready;        /* struct rb_js_consumer.link: may have something to deliver */
-    struct rb_wheel wheel;       /* timers of kind enum rb_js_timer */
-    uint64_t next_group;         /* id of the next stream's group */
+    struct rb_list stepping;     /* streams being made or dropped that the log had no room for */
+    struct rb_wheel wheel;       /* alarms, of kind enum rb_js_timer */
+    struct rb_js_pools pools;    /* commands, ids, answers */
+    struct rb_js_alarm checkpoint_alarm;
+    struct rb_js_start *start; /* recover.c; NULL once everything is recovered */
+    struct rb_js_home_writes
+        *home_writes; /* home_state.c: what is put down for all streams, on its way */
+    struct rb_js_home_read *home_read; /* recover.c: which ids were given out */
+    uint64_t next_group,
+        reserved_group; /* id of the next stream's group; ids below `reserved` are put down as used */
     uint64_t now_ns,
-        wall_ns;      /* of this turn; wall_ns never goes back within one life of the server */
-    uint32_t opening; /* stores and logs not ready yet */
-    bool ready_to_serve, failed, closing;
+        wall_ns;       /* of this turn; wall_ns never goes back within one life of the server */
+    uint32_t opening;  /* stores and logs not ready yet */
+    uint32_t dropping; /* streams without a name whose end is not done yet */
+    enum rb_js_close_stage close_stage;
+    bool ready_to_serve, failed, closing, closed;
+    bool log_opened, log_closing, log_closed, streams_directory;
     char failure[256]; /* why it cannot start */
     struct rb_js_stats stats;
 };
@@ -111,13 +141,6 @@ enum rb_js_timer {
     RB_JS_TIMER_CHECKPOINT,   /* recover.c */
     RB_JS_TIMER_API,          /* api: snapshot flow and the like */
     RB_JS_TIMER_SOURCE,
-};
-
-/** Every timer in js->wheel is the `timer` of one of these; its kind is an enum rb_js_timer. */
-struct rb_js_alarm {
-    struct rb_timer timer;
-    void *
-        owner; /* CONSUMER: struct rb_js_consumer; STREAM: struct rb_js_stream; the rest: as their files say */
 };
 
 /** What write->tag of a write to the log says. */
@@ -158,9 +181,12 @@ struct rb_slice rb_js_progress(struct rb_js *js, char *out, size_t cap);
 /** Checkpoints everything and closes; rb_js_closed() says when. No proposals any more. */
 void rb_js_close(struct rb_js *js);
 bool rb_js_closed(const struct rb_js *js);
+/** After rb_js_closed(), or when disk and store home lost their power (js->store_home was taken care of and is NULL). */
 void rb_js_destroy(struct rb_js *js);
 
 struct rb_js_account *rb_js_account_of(struct rb_js *js, const struct rb_account *account);
+/** Makes it when needed; NULL: memory refused. */
+struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *account);
 
 /**
  * Sends a message of the server to whoever subscribed to `to`, shown with subject `subject` there (empty: `to`). True if anybody

@@ -16,6 +16,7 @@ enum rb_js_state_type {
 };
 /** The group that holds what concerns all streams of the log. */
 #define RB_JS_HOME_GROUP 1u
+#define RB_JS_STATE_VERSION 1u
 #define RB_JS_DIRECTORY_MAX 48
 
 /** One subject that a stream captures. */
@@ -32,16 +33,23 @@ struct rb_js_gone {
 
 struct rb_js_batch;
 
+/** Whose a store is, in its events: a stream's, or (NULL) files that are to be removed (recover.c). */
+struct rb_js_store_owner {
+    struct rb_js_stream *stream;
+};
+
 /** How far the making, closing or dropping of a stream is. */
 struct rb_js_progress {
-    bool logged;      /* its state, or its drop, is durable */
-    bool store_ready; /* the store said OPENED */
-    bool opening_store, closing, dropping, store_gone;
+    bool logging, logged; /* its state, or its drop: written, durable */
+    bool store_ready;     /* the store said OPENED */
+    bool opening_store, closing, store_gone;
+    bool marked; /* it is put down that its files are to be removed */
     enum rb_err err;
 };
 
 struct rb_js_stream_inside {
     struct rb_js_stream *stream;
+    struct rb_js_store_owner store_owner;
     /* from the configuration */
     struct rb_js_capture *captures;
     uint32_t capture_count;
@@ -60,7 +68,8 @@ struct rb_js_stream_inside {
         counted_messages; /* of the store's state, in the sums of account and server */
     struct rb_js_gone *gone;
     uint32_t gone_count, gone_cap;
-    bool gone_all, quiet_removal;        /* too many: all consumers look anew; nobody is told */
+    bool gone_all;                       /* too many: all consumers look anew */
+    bool wants_subjects;                 /* the store tells subjects with what it removes */
     const struct rb_js_consumer *acking; /* its ack removes: it is not told */
     struct rb_js_outcome outcome;
     uint64_t refused;
@@ -70,10 +79,11 @@ struct rb_js_stream_inside {
     uint64_t fired_ns; /* when the alarm last fired */
     /* life */
     struct rb_js_progress progress;
+    struct rb_list step_link;     /* in js->stepping: rb_js_stream_step is to be called again */
     struct rb_js_change *waiting; /* for the stream to be made, or to be gone */
     struct rb_wal_write write, prefix_write;
     bool checkpointing, checkpoint_again;
-    uint64_t applied_at_checkpoint;
+    uint64_t log_bytes_before, checkpoint_failed_ns;
     struct rb_js_recovery *recovery;
     /* batches */
     struct rb_list batches; /* struct rb_js_batch, oldest activity first */
@@ -154,6 +164,8 @@ void rb_js_removed(void *owner, uint64_t seq, uint64_t bytes, struct rb_slice su
 void rb_js_stream_settle(struct rb_js_stream *stream);
 /** Enforces the limits of the configuration. `subject` empty: of all subjects. */
 void rb_js_stream_limit(struct rb_js_stream *stream, struct rb_slice subject);
+/** What it holds counts no more. */
+void rb_js_stream_uncount(struct rb_js_stream *stream);
 /** A message was stored: tells consumers. */
 void rb_js_stream_announce(struct rb_js_stream *stream, struct rb_slice subject, uint64_t seq);
 /** True: some consumer's filters match. */
@@ -174,29 +186,49 @@ void rb_js_purge_apply(struct rb_js_stream *stream, const struct rb_command *com
                        struct rb_js_outcome *outcome);
 void rb_js_config_apply(struct rb_js_stream *stream, const struct rb_command *command,
                         struct rb_js_outcome *outcome);
+/** Names go, then the log's part, then the files; frees it in the end. */
+void rb_js_stream_drop(struct rb_js_stream *stream);
 /** Its state or its drop was written, its store opened or went: the next step of its life. */
 void rb_js_stream_step(struct rb_js_stream *stream);
 
 /* recover.c */
 struct rb_js_recovery;
-/** Starts to read what the log has; the log is open. */
+RB_MUST_CHECK enum rb_err rb_js_recover_create(struct rb_js *js);
+void rb_js_recover_deinit(struct rb_js *js);
+/** The log is open: begins to read what it has. */
 void rb_js_recover_begin(struct rb_js *js);
 /** Goes on with streams that wait for their turn. */
 void rb_js_recover_turn(struct rb_js *js);
+/** Nothing is under way. */
+bool rb_js_recover_idle(const struct rb_js *js);
+struct rb_slice rb_js_recover_progress(struct rb_js *js, char *out, size_t cap);
 void rb_js_recover_read(struct rb_js *js, struct rb_wal_read *read);
+void rb_js_recover_disk(struct rb_js *js, struct rb_disk_op *op);
 void rb_js_recover_store_opened(struct rb_js_stream *stream, enum rb_err err);
 void rb_js_recover_damage(struct rb_js *js, const struct rb_wal_damage *damage);
-void rb_js_recover_home_written(struct rb_js *js, struct rb_wal_write *write);
-/** Puts down that the files of a group are to be removed; in the same batch of the log as its drop. */
-RB_MUST_CHECK enum rb_err rb_js_recover_dropping(struct rb_js *js, uint64_t group);
-void rb_js_recover_dropped(struct rb_js *js, uint64_t group);
-/** Takes an id for a new group; its successor is put down. */
+
+/* home_state.c */
+/** Takes an id for a new group; that it is used is put down. RB_ERR_FULL: again in the next turn. */
 RB_MUST_CHECK enum rb_err rb_js_recover_next_group(struct rb_js *js, uint64_t *ret_group);
-void rb_js_recover_deinit(struct rb_js *js);
+/** Puts down that the files of a group are to be removed; before its drop is written. */
+RB_MUST_CHECK enum rb_err rb_js_recover_dropping(struct rb_js *js, uint64_t group);
+/** They are gone. */
+void rb_js_recover_dropped(struct rb_js *js, uint64_t group);
+/** Puts down that a stream is not served any more; rb_wal_damage_handled follows when the last one is durable. */
+void rb_js_recover_put_offline(struct rb_js *js, uint64_t group, const char *why);
+/** All decisions about the damage that was found have been put down. */
+void rb_js_recover_decided(struct rb_js *js);
+void rb_js_recover_home_written(struct rb_js *js, struct rb_wal_write *write);
+/** Opens and removes the files of a group that was dropped before. */
+RB_MUST_CHECK enum rb_err rb_js_recover_remove_files(struct rb_js *js, uint64_t group);
+/** An event of such a store. */
+void rb_js_recover_orphan(struct rb_js *js, struct rb_js_store_owner *owner,
+                          const struct rb_msgstore_event *event);
+bool rb_js_home_idle(const struct rb_js *js);
+void rb_js_home_deinit(struct rb_js *js);
 
 /* checkpoint.c */
 void rb_js_checkpoint_timer(struct rb_js *js);
 /** Begins one when it is due; `force`: in any case. */
 void rb_js_checkpoint(struct rb_js_stream *stream, bool force);
 void rb_js_checkpointed(struct rb_js_stream *stream, const struct rb_msgstore_event *event);
-void rb_js_prefix_written(struct rb_js_stream *stream, enum rb_err err);

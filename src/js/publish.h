@@ -1,0 +1,49 @@
+/* publish.h - the checks of a published message one by one: single messages and batches take them in different orders. Each sets
+ * outcome->error and gives false when it fails. */
+#pragma once
+
+#include <stdio.h>
+
+#include "js/stream_inside.h"
+
+enum rb_js_rollup {
+    RB_JS_ROLLUP_NONE,
+    RB_JS_ROLLUP_SUBJECT,
+    RB_JS_ROLLUP_ALL,
+    RB_JS_ROLLUP_INVALID,
+};
+/** What a batch has before the message in question. */
+struct rb_js_staged {
+    uint64_t messages, bytes, of_subject;
+    bool strict; /* no exception for a message that replaces the oldest of its subject */
+};
+
+/** As it counts in the store. */
+uint64_t rb_js_message_bytes(const struct rb_js_stream *stream, size_t subject_bytes,
+                             size_t payload_bytes, uint32_t header_len);
+enum rb_js_rollup rb_js_rollup_of(const struct rb_js_headers *headers);
+bool rb_js_check_subject_seq(struct rb_js_stream *stream, struct rb_slice subject,
+                             const struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+/** Nats-Incr on a stream without counters: always false. */
+bool rb_js_check_increment(struct rb_slice value, struct rb_js_outcome *outcome);
+bool rb_js_check_rollup(struct rb_js_stream *stream, const struct rb_js_headers *headers,
+                        struct rb_js_outcome *outcome);
+bool rb_js_check_size(struct rb_js_stream *stream, const struct rb_command *command,
+                      struct rb_js_outcome *outcome);
+bool rb_js_check_ttl(const struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+bool rb_js_check_room(struct rb_js_stream *stream, const struct rb_command *command,
+                      bool has_rollup, const struct rb_js_staged *staged,
+                      struct rb_js_outcome *outcome);
+bool rb_js_check_room_flags(const struct rb_command *command, uint8_t flag,
+                            struct rb_js_outcome *outcome);
+/** Stores, enforces limits, tells consumers, republishes. */
+void rb_js_store(struct rb_js_stream *stream, const struct rb_command *given,
+                 struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+
+/** The same, but for what an interest stream has no consumer for. */
+void rb_js_store_or_skip(struct rb_js_stream *stream, const struct rb_command *command,
+                         struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+
+/* republish.c */
+void rb_js_republish(struct rb_js_stream *stream, const struct rb_message *message,
+                     uint64_t last_seq);
