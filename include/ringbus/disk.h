@@ -10,7 +10,7 @@
  *  4. A write to a file opened with RB_DISK_DURABLE completes when its bytes are on stable storage: they survive a power cut.
  *     Without that flag they may be lost, wholly or in part, until a later sync() of the file has completed.
  *  5. A write that failed, or was in flight at a power cut, leaves its bytes unknown: each sector old or new.
- *  6. Names (open with RB_DISK_CREATE, make_directory, rename, remove) survive a power cut once a later sync_directory() of
+ *  6. Names (open with RB_DISK_CREATE, make_directory, rename, remove, remove_directory) survive a power cut once a later sync_directory() of
  *     the directory they are in has completed.
  *  7. A failed write or sync says nothing of what was lost; whoever asked must not retry and hope.
  */
@@ -40,6 +40,7 @@ enum rb_disk_kind {
     RB_DISK_MAKE_DIRECTORY,
     RB_DISK_RENAME,
     RB_DISK_REMOVE,
+    RB_DISK_REMOVE_DIRECTORY,
     RB_DISK_SYNC_DIRECTORY,
     RB_DISK_LIST,
     RB_DISK_SPACE,
@@ -177,6 +178,15 @@ RB_MUST_CHECK static inline enum rb_err rb_disk_remove(struct rb_disk *disk, str
                                                        const char *name)
 {
     op->kind = RB_DISK_REMOVE;
+    op->name = name;
+    return disk->ops->start(disk, op);
+}
+
+/** Completes with RB_ERR_MISSING, or RB_ERR_IO when it is not empty, or no directory. */
+RB_MUST_CHECK static inline enum rb_err
+rb_disk_remove_directory(struct rb_disk *disk, struct rb_disk_op *op, const char *name)
+{
+    op->kind = RB_DISK_REMOVE_DIRECTORY;
     op->name = name;
     return disk->ops->start(disk, op);
 }

@@ -283,6 +283,8 @@ static enum rb_err disk_run(struct disk_base *base, struct rb_disk_op *op)
                    : rb_disk_err(errno);
     case RB_DISK_REMOVE:
         return unlinkat(base->root_fd, op->name, 0) == 0 ? RB_OK : rb_disk_err(errno);
+    case RB_DISK_REMOVE_DIRECTORY:
+        return unlinkat(base->root_fd, op->name, AT_REMOVEDIR) == 0 ? RB_OK : rb_disk_err(errno);
     case RB_DISK_SYNC_DIRECTORY:
         return run_sync_directory(base, op);
     case RB_DISK_LIST:

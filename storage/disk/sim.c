@@ -370,8 +370,24 @@ static enum rb_err do_remove(struct sim_disk *d, struct rb_disk_op *op)
     if (inode == NULL) {
         return RB_ERR_MISSING;
     }
+    if (inode->directory) {
+        return RB_ERR_IO;
+    }
     change_name(d, op->name, NULL);
     return RB_OK;
+}
+
+static enum rb_err do_remove_directory(struct sim_disk *d, struct rb_disk_op *op)
+{
+    struct inode *inode = name_find(&d->now, op->name);
+    bool empty = inode != NULL && inode->directory;
+    for (uint32_t i = 0; i < d->now.count && empty; i++) {
+        empty = !inside(op->name, d->now.item[i].text);
+    }
+    if (empty) {
+        change_name(d, op->name, NULL);
+    }
+    return empty ? RB_OK : inode == NULL ? RB_ERR_MISSING : RB_ERR_IO;
 }
 
 static enum rb_err do_make_directory(struct sim_disk *d, struct rb_disk_op *op)
@@ -444,6 +460,8 @@ static enum rb_err run_op(struct sim_disk *d, struct rb_disk_op *op)
         return do_rename(d, op);
     case RB_DISK_REMOVE:
         return do_remove(d, op);
+    case RB_DISK_REMOVE_DIRECTORY:
+        return do_remove_directory(d, op);
     case RB_DISK_SYNC_DIRECTORY:
         sync_names(d, op->name);
         return RB_OK;
@@ -703,6 +721,8 @@ static void end_ops(struct sim_disk *d)
             (void)do_rename(d, op);
         } else if (op->kind == RB_DISK_REMOVE && coin(d)) {
             (void)do_remove(d, op);
+        } else if (op->kind == RB_DISK_REMOVE_DIRECTORY && coin(d)) {
+            (void)do_remove_directory(d, op);
         }
     }
     forget_ops(d);
