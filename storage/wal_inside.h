@@ -1,4 +1,4 @@
-/* wal_inside.h - what the files of the log share: wal.c (writes), index.c (what is where), files.c (which file is used for
+/* wal_inside.h - what the files of the log share: wal.c (writes), wal_index.c (what is where), files.c (which file is used for
  * what), read.c, recover.c. Nothing outside storage/ includes it. */
 #pragma once
 
@@ -128,7 +128,7 @@ struct wal {
     enum wal_phase phase;
     bool stopped, close_wanted;
 
-    /* index.c */
+    /* wal_index.c */
     struct rb_map groups, states;
     struct rb_pool group_pool, state_pool;
     uint64_t index_bytes;
@@ -197,7 +197,7 @@ struct wal {
     struct rb_wal_event events[RB_WAL_EVENTS_MAX];
 };
 
-/* index.c */
+/* wal_index.c */
 void rb_wal_index_init(struct wal *w);
 void rb_wal_index_deinit(struct wal *w);
 struct wal_group *rb_wal_group_find(struct wal *w, uint64_t id);

@@ -1,4 +1,4 @@
-/* index.c - what the log holds and where: groups, their entries, their states.
+/* wal_index.c - what the log holds and where: groups, their entries, their states.
  *
  *   groups: id -> wal_group { base | entry places, a ring | term runs | states | newest prefix record }
  *   states: (group, type, key) -> wal_state { place }
