@@ -1,0 +1,598 @@
+/* pages.c - blocks in frames in pages, and copy on write.
+ *
+ * 1. A frame is free (in the free list, or not used yet: fresh <= frame < fresh_end), the owner's (frame 0), or has a class.
+ *    One with a class and room is in the list of its class; one without blocks in use goes back to the free list.
+ * 2. A page whose frames are all free is given back to the heap, but for one page's worth of frames that is kept. Its number is
+ *    used again first. A page that was given back reads as zeroes, which is a page of free frames that are in no list: loading
+ *    makes holes of them again.
+ * 3. A page changed since freeze n has a stamp above n. `now` is one more than the number of the last freeze.
+ * 4. While frozen, a page below frozen_count with a stamp of `now` was copied aside, or the freeze is lost for want of memory:
+ *    changes never fail for a freeze's sake.
+ */
+#include "storage/pages.h"
+
+#include <string.h>
+
+#define MAGIC UINT64_C(0x3158444953424752) /* "RGBSIDX1" */
+#define UNITS (RB_PAGES_FRAME_BYTES / 8)
+
+_Static_assert(sizeof(struct rb_pages_frame) == 16, "the frame's header is part of the format");
+_Static_assert(16 + sizeof(struct rb_pages_roots) <= RB_PAGES_META_OFFSET, "page 0 has room");
+
+static const uint16_t class_bytes[RB_PAGES_CLASSES] = { 16,  24,  32,  40,   48,   64,   80,
+                                                        96,  128, 160, 192,  248,  336,  408,
+                                                        504, 680, 816, 1016, 1360, 2040, 4080 };
+static const uint16_t class_blocks[RB_PAGES_CLASSES] = { 255, 170, 127, 102, 85, 63, 51,
+                                                         42,  31,  25,  21,  16, 12, 10,
+                                                         8,   6,   5,   4,   3,  2,  1 };
+static const uint8_t zero_page[RB_PAGE_BYTES];
+
+static uint32_t class_of(uint32_t bytes)
+{
+    rb_assert(bytes > 0 && bytes <= RB_PAGES_BLOCK_MAX);
+    uint32_t class = 0;
+    while (class_bytes[class] < bytes) {
+        class ++;
+    }
+    return class;
+}
+
+uint32_t rb_pages_round(uint32_t bytes)
+{
+    return class_bytes[class_of(bytes)];
+}
+
+static const struct rb_pages_frame *frame_at(const struct rb_pages *pages, uint32_t frame)
+{
+    return rb_pages_at(pages, frame * UNITS);
+}
+
+static struct rb_pages_frame *frame_edit(struct rb_pages *pages, uint32_t frame)
+{
+    return rb_pages_edit(pages, frame * UNITS);
+}
+
+uint32_t rb_pages_room(const struct rb_pages *pages, uint32_t handle)
+{
+    return class_bytes[frame_at(pages, handle / UNITS)->class_plus - 1];
+}
+
+/* ---- pages ---- */
+
+static enum rb_err grow_tables(struct rb_pages *pages, uint32_t cap)
+{
+    uint32_t old = pages->page_cap;
+    uint8_t **page =
+        rb_realloc(pages->budget, pages->page, old * sizeof(*page), cap * sizeof(*page));
+    if (page == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    pages->page = page;
+    uint64_t *stamp =
+        rb_realloc(pages->budget, pages->stamp, old * sizeof(*stamp), cap * sizeof(*stamp));
+    if (stamp != NULL) {
+        pages->stamp = stamp;
+        uint8_t *free_of_page = rb_realloc(pages->budget, pages->free_of_page, old, cap);
+        if (free_of_page != NULL) {
+            pages->free_of_page = free_of_page;
+            pages->page_cap = cap;
+            return RB_OK;
+        }
+        stamp = rb_realloc(pages->budget, stamp, cap * sizeof(*stamp), old * sizeof(*stamp));
+        pages->stamp = stamp == NULL ? pages->stamp : stamp;
+    }
+    page = rb_realloc(pages->budget, page, cap * sizeof(*page), old * sizeof(*page));
+    pages->page = page == NULL ? pages->page : page;
+    return RB_ERR_MEMORY;
+}
+
+/* Where the next page goes; page_count when there is no hole. */
+static uint32_t find_hole(struct rb_pages *pages)
+{
+    if (pages->hole_count == 0) {
+        return pages->page_count;
+    }
+    uint32_t page = pages->hole_hint;
+    while (pages->page[page] != NULL) {
+        page++;
+        rb_assert(page < pages->page_count);
+    }
+    pages->hole_hint = page;
+    return page;
+}
+
+static void link_free(struct rb_pages *pages, uint32_t frame)
+{
+    struct rb_pages_roots *roots = &pages->roots;
+    struct rb_pages_frame *f = frame_edit(pages, frame);
+    *f = (struct rb_pages_frame){ .next = roots->free_frames };
+    if (roots->free_frames != 0) {
+        frame_edit(pages, roots->free_frames)->prev = frame;
+    }
+    roots->free_frames = frame;
+    roots->free_count++;
+    pages->free_of_page[frame / RB_PAGES_FRAMES]++;
+}
+
+static void unlink_free(struct rb_pages *pages, uint32_t frame)
+{
+    struct rb_pages_roots *roots = &pages->roots;
+    struct rb_pages_frame f = *frame_at(pages, frame);
+    if (f.prev != 0) {
+        frame_edit(pages, f.prev)->next = f.next;
+    } else {
+        roots->free_frames = f.next;
+    }
+    if (f.next != 0) {
+        frame_edit(pages, f.next)->prev = f.prev;
+    }
+    roots->free_count--;
+    pages->free_of_page[frame / RB_PAGES_FRAMES]--;
+}
+
+/* Invariant 4. */
+static void keep_aside(struct rb_pages *pages, uint32_t page)
+{
+    uint8_t *copy = pages->frozen_lost ? NULL : rb_alloc(pages->budget, RB_PAGE_BYTES);
+    if (copy == NULL) {
+        pages->frozen_lost = true;
+        return;
+    }
+    if (pages->page[page] != NULL) {
+        memcpy(copy, pages->page[page], RB_PAGE_BYTES);
+    }
+    pages->aside[page] = copy;
+    pages->aside_stamp[page] = pages->stamp[page];
+    pages->bytes += RB_PAGE_BYTES;
+}
+
+static enum rb_err add_page(struct rb_pages *pages)
+{
+    uint32_t page = find_hole(pages);
+    if (page == RB_PAGES_MAX) {
+        return RB_ERR_MEMORY;
+    }
+    if (page == pages->page_cap) {
+        enum rb_err err = grow_tables(pages, page < 4 ? 4 : page * 2);
+        if (err != RB_OK) {
+            return err;
+        }
+    }
+    uint8_t *bytes = rb_alloc(pages->budget, RB_PAGE_BYTES);
+    if (bytes == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    struct rb_pages_roots *roots = &pages->roots;
+    for (; roots->fresh < roots->fresh_end; roots->fresh++) {
+        link_free(pages, roots->fresh);
+    }
+    if (pages->frozen && page < pages->frozen_count && pages->aside[page] == NULL) {
+        keep_aside(pages, page); /* it was a hole when it was frozen */
+    }
+    pages->page[page] = bytes;
+    pages->stamp[page] = pages->now;
+    pages->free_of_page[page] = 0;
+    pages->bytes += RB_PAGE_BYTES;
+    if (page == pages->page_count) {
+        pages->page_count++;
+    } else {
+        pages->hole_count--;
+    }
+    roots->fresh = page * RB_PAGES_FRAMES;
+    roots->fresh_end = roots->fresh + RB_PAGES_FRAMES;
+    return RB_OK;
+}
+
+static void free_page(struct rb_pages *pages, uint8_t *bytes)
+{
+    rb_free(pages->budget, bytes, RB_PAGE_BYTES);
+    pages->bytes -= RB_PAGE_BYTES;
+}
+
+/* Invariant 2. */
+static void give_back_page(struct rb_pages *pages, uint32_t page)
+{
+    for (uint32_t i = 0; i < RB_PAGES_FRAMES; i++) {
+        unlink_free(pages, page * RB_PAGES_FRAMES + i);
+    }
+    /* Unlinking has touched it: when it is frozen its copy is aside. */
+    free_page(pages, pages->page[page]);
+    pages->page[page] = NULL;
+    pages->stamp[page] = pages->now;
+    pages->hole_hint = pages->hole_count == 0 || page < pages->hole_hint ? page : pages->hole_hint;
+    pages->hole_count++;
+}
+
+enum rb_err rb_pages_init(struct rb_pages *pages, struct rb_budget *budget)
+{
+    *pages = (struct rb_pages){ .budget = budget, .now = 1 };
+    enum rb_err err = add_page(pages);
+    if (err != RB_OK) {
+        rb_pages_deinit(pages);
+        return err;
+    }
+    pages->roots.fresh = 1;
+    frame_edit(pages, 0)->class_plus = RB_PAGES_FRAME_META;
+    return RB_OK;
+}
+
+void rb_pages_deinit(struct rb_pages *pages)
+{
+    rb_pages_thaw(pages);
+    for (uint32_t i = 0; i < pages->page_count; i++) {
+        rb_free(pages->budget, pages->page[i], RB_PAGE_BYTES);
+    }
+    rb_free(pages->budget, pages->page, pages->page_cap * sizeof(*pages->page));
+    rb_free(pages->budget, pages->stamp, pages->page_cap * sizeof(*pages->stamp));
+    rb_free(pages->budget, pages->free_of_page, pages->page_cap);
+    *pages = (struct rb_pages){ 0 };
+}
+
+uint64_t rb_pages_bytes(const struct rb_pages *pages)
+{
+    uint64_t of_tables = sizeof(*pages->page) + sizeof(*pages->stamp) + 1;
+    uint64_t of_aside = sizeof(*pages->aside) + sizeof(*pages->aside_stamp);
+    return pages->bytes + pages->page_cap * of_tables + pages->frozen_count * of_aside;
+}
+
+/* ---- blocks ---- */
+
+enum rb_err rb_pages_reserve(struct rb_pages *pages, uint32_t frames)
+{
+    while (!rb_pages_has(pages, frames)) {
+        enum rb_err err = add_page(pages);
+        if (err != RB_OK) {
+            return err;
+        }
+    }
+    return RB_OK;
+}
+
+static void link_partial(struct rb_pages *pages, uint32_t class, uint32_t frame)
+{
+    struct rb_pages_frame *f = frame_edit(pages, frame);
+    f->next = pages->roots.partial[class];
+    f->prev = 0;
+    f->linked = 1;
+    if (f->next != 0) {
+        frame_edit(pages, f->next)->prev = frame;
+    }
+    pages->roots.partial[class] = frame;
+}
+
+static void unlink_partial(struct rb_pages *pages, uint32_t class, struct rb_pages_frame *f)
+{
+    if (f->prev != 0) {
+        frame_edit(pages, f->prev)->next = f->next;
+    } else {
+        pages->roots.partial[class] = f->next;
+    }
+    if (f->next != 0) {
+        frame_edit(pages, f->next)->prev = f->prev;
+    }
+    f->next = f->prev = 0;
+    f->linked = 0;
+}
+
+static uint32_t take_frame(struct rb_pages *pages, uint32_t class)
+{
+    struct rb_pages_roots *roots = &pages->roots;
+    uint32_t frame = roots->free_frames;
+    if (frame != 0) {
+        unlink_free(pages, frame);
+    } else {
+        rb_assert(roots->fresh < roots->fresh_end); /* it was reserved */
+        frame = roots->fresh++;
+    }
+    struct rb_pages_frame *f = frame_edit(pages, frame);
+    *f = (struct rb_pages_frame){ .class_plus = (uint8_t)(class + 1) };
+    link_partial(pages, class, frame);
+    return frame;
+}
+
+uint32_t rb_pages_take(struct rb_pages *pages, uint32_t bytes)
+{
+    uint32_t class = class_of(bytes);
+    uint32_t frame = pages->roots.partial[class];
+    if (frame == 0) {
+        frame = take_frame(pages, class);
+    }
+    struct rb_pages_frame *f = frame_edit(pages, frame);
+    uint32_t unit;
+    if (f->free != 0) {
+        unit = f->free;
+        f->free = *((uint16_t *)f + (size_t)unit * 4);
+    } else {
+        f->carved++;
+        unit = UNITS - (uint32_t)f->carved * (class_bytes[class] / 8);
+    }
+    f->live++;
+    if (f->live == class_blocks[class]) {
+        unlink_partial(pages, class, f);
+    }
+    memset((uint8_t *)f + (size_t)unit * 8, 0, class_bytes[class]);
+    return frame * UNITS + unit;
+}
+
+void rb_pages_give(struct rb_pages *pages, uint32_t handle)
+{
+    uint32_t frame = handle / UNITS;
+    uint32_t unit = handle % UNITS;
+    struct rb_pages_frame *f = frame_edit(pages, frame);
+    rb_assert(f->class_plus != 0 && f->class_plus <= RB_PAGES_CLASSES && f->live > 0);
+    uint32_t class = f->class_plus - 1u;
+    *((uint16_t *)f + (size_t)unit * 4) = f->free;
+    f->free = (uint16_t)unit;
+    f->live--;
+    if (!f->linked) {
+        link_partial(pages, class, frame);
+    }
+    if (f->live > 0) {
+        return;
+    }
+    unlink_partial(pages, class, f);
+    link_free(pages, frame);
+    uint32_t page = frame / RB_PAGES_FRAMES;
+    if (pages->free_of_page[page] == RB_PAGES_FRAMES &&
+        pages->roots.free_count >= 2 * RB_PAGES_FRAMES) {
+        give_back_page(pages, page);
+    }
+}
+
+/* ---- freezing ---- */
+
+void rb_pages_touch(struct rb_pages *pages, uint32_t page)
+{
+    if (pages->frozen && page < pages->frozen_count && pages->aside[page] == NULL) {
+        keep_aside(pages, page);
+    }
+    pages->stamp[page] = pages->now;
+}
+
+enum rb_err rb_pages_freeze(struct rb_pages *pages)
+{
+    if (pages->frozen) {
+        return RB_ERR_BUSY;
+    }
+    while (pages->page[pages->page_count - 1] == NULL) {
+        pages->page_count--;
+        pages->hole_count--;
+    }
+    uint32_t count = pages->page_count;
+    uint8_t **aside = rb_alloc(pages->budget, count * sizeof(*aside));
+    uint64_t *stamp = rb_alloc(pages->budget, count * sizeof(*stamp));
+    if (aside == NULL || stamp == NULL) {
+        rb_free(pages->budget, aside, count * sizeof(*aside));
+        rb_free(pages->budget, stamp, count * sizeof(*stamp));
+        return RB_ERR_MEMORY;
+    }
+    pages->roots.magic = MAGIC;
+    pages->roots.number = pages->now;
+    pages->roots.page_count = count;
+    memcpy((uint8_t *)rb_pages_edit(pages, 0) + sizeof(struct rb_pages_frame), &pages->roots,
+           sizeof(pages->roots));
+    pages->aside = aside;
+    pages->aside_stamp = stamp;
+    pages->frozen_count = count;
+    pages->frozen = true;
+    pages->frozen_lost = false;
+    pages->now++;
+    return RB_OK;
+}
+
+void rb_pages_thaw(struct rb_pages *pages)
+{
+    if (!pages->frozen) {
+        return;
+    }
+    for (uint32_t i = 0; i < pages->frozen_count; i++) {
+        if (pages->aside[i] != NULL) {
+            free_page(pages, pages->aside[i]);
+        }
+    }
+    rb_free(pages->budget, pages->aside, pages->frozen_count * sizeof(*pages->aside));
+    rb_free(pages->budget, pages->aside_stamp, pages->frozen_count * sizeof(*pages->aside_stamp));
+    pages->aside = NULL;
+    pages->aside_stamp = NULL;
+    pages->frozen_count = 0;
+    pages->frozen = pages->frozen_lost = false;
+}
+
+bool rb_pages_frozen_changed(const struct rb_pages *pages, uint32_t page, uint64_t since)
+{
+    rb_assert(pages->frozen && page < pages->frozen_count);
+    if (pages->aside[page] != NULL) {
+        return pages->aside_stamp[page] > since;
+    }
+    return pages->stamp[page] > since;
+}
+
+const uint8_t *rb_pages_frozen_page(const struct rb_pages *pages, uint32_t page)
+{
+    rb_assert(pages->frozen && page < pages->frozen_count);
+    if (pages->aside[page] != NULL) {
+        return pages->aside[page];
+    }
+    if (pages->stamp[page] == pages->now) {
+        return NULL; /* lost */
+    }
+    return pages->page[page] == NULL ? zero_page : pages->page[page];
+}
+
+/* ---- loading ---- */
+
+enum rb_err rb_pages_load_begin(struct rb_pages *pages, struct rb_budget *budget,
+                                uint32_t page_count)
+{
+    *pages = (struct rb_pages){ .budget = budget, .now = 1 };
+    if (page_count == 0 || page_count > RB_PAGES_MAX) {
+        return RB_ERR_CORRUPT;
+    }
+    enum rb_err err = grow_tables(pages, page_count < 4 ? 4 : page_count);
+    while (err == RB_OK && pages->page_count < page_count) {
+        uint8_t *bytes = rb_alloc(budget, RB_PAGE_BYTES);
+        if (bytes == NULL) {
+            err = RB_ERR_MEMORY;
+            break;
+        }
+        pages->page[pages->page_count] = bytes;
+        pages->stamp[pages->page_count] = 0;
+        pages->free_of_page[pages->page_count] = 0;
+        pages->bytes += RB_PAGE_BYTES;
+        pages->page_count++;
+    }
+    if (err != RB_OK) {
+        rb_pages_deinit(pages);
+    }
+    return err;
+}
+
+enum rb_err rb_pages_load_roots(struct rb_pages *pages)
+{
+    struct rb_pages_roots *roots = &pages->roots;
+    memcpy(roots, pages->page[0] + sizeof(struct rb_pages_frame), sizeof(*roots));
+    uint32_t frames = pages->page_count * RB_PAGES_FRAMES;
+    if (roots->magic != MAGIC || roots->page_count != pages->page_count || roots->number == 0 ||
+        roots->number >= UINT64_MAX / 2 || roots->fresh > roots->fresh_end ||
+        roots->fresh_end > frames || roots->fresh_end - roots->fresh > RB_PAGES_FRAMES) {
+        return RB_ERR_CORRUPT;
+    }
+    for (uint32_t i = 0; i < frames; i++) {
+        const struct rb_pages_frame *f = frame_at(pages, i);
+        if (i == 0 ? f->class_plus != RB_PAGES_FRAME_META : f->class_plus > RB_PAGES_CLASSES) {
+            return RB_ERR_CORRUPT;
+        }
+        if (i > 0 && f->class_plus > 0) {
+            uint32_t blocks = class_blocks[f->class_plus - 1];
+            bool fresh = i >= roots->fresh && i < roots->fresh_end;
+            if (f->carved > blocks || f->live > f->carved || f->live == 0 || fresh ||
+                f->linked != (f->live < blocks)) {
+                return RB_ERR_CORRUPT;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < pages->page_count; i++) {
+        pages->stamp[i] = roots->number;
+    }
+    pages->now = roots->number + 1;
+    return RB_OK;
+}
+
+bool rb_pages_valid(const struct rb_pages *pages, uint32_t handle)
+{
+    uint32_t page = handle >> 13;
+    if (page >= pages->page_count || pages->page[page] == NULL) {
+        return false;
+    }
+    const struct rb_pages_frame *f = frame_at(pages, handle / UNITS);
+    if (f->class_plus == 0 || f->class_plus > RB_PAGES_CLASSES) {
+        return false;
+    }
+    uint32_t units = class_bytes[f->class_plus - 1] / 8u;
+    uint32_t from_end = UNITS - handle % UNITS;
+    return from_end % units == 0 && from_end / units <= f->carved;
+}
+
+static bool bit_is_set(const uint64_t *bits, uint32_t at)
+{
+    return bits[at / 64] >> (at % 64) & 1;
+}
+
+/* The free blocks of one frame: as many as were given back, none of them in use. */
+static bool check_frame(const struct rb_pages *pages, uint32_t frame, const uint64_t *live)
+{
+    const struct rb_pages_frame *f = frame_at(pages, frame);
+    uint32_t live_count = 0;
+    for (uint32_t i = 0; i < UNITS / 64; i++) {
+        live_count += (uint32_t)__builtin_popcountll(live[frame * (UNITS / 64) + i]);
+    }
+    if (live_count != f->live) {
+        return false;
+    }
+    uint32_t unit = f->free;
+    for (uint32_t i = f->live; i < f->carved; i++) {
+        if (unit == 0 || unit >= UNITS || !rb_pages_valid(pages, frame * UNITS + unit) ||
+            bit_is_set(live, frame * UNITS + unit)) {
+            return false;
+        }
+        unit = *((const uint16_t *)f + (size_t)unit * 4);
+    }
+    return unit == 0; /* a list that ends has no block twice */
+}
+
+/* The length of a list of frames of one class (0: free ones), UINT32_MAX when it is broken. */
+static uint32_t check_list(struct rb_pages *pages, uint32_t first, uint32_t class_plus)
+{
+    uint32_t count = 0;
+    uint32_t prev = 0;
+    for (uint32_t frame = first; frame != 0; count++) {
+        if (frame / RB_PAGES_FRAMES >= pages->page_count) {
+            return UINT32_MAX;
+        }
+        const struct rb_pages_frame *f = frame_at(pages, frame);
+        bool fresh = frame >= pages->roots.fresh && frame < pages->roots.fresh_end;
+        if (f->class_plus != class_plus || f->prev != prev || fresh ||
+            f->linked != (class_plus != 0)) {
+            return UINT32_MAX; /* and since each knows the one before it, no frame comes twice */
+        }
+        if (class_plus == 0) {
+            pages->free_of_page[frame / RB_PAGES_FRAMES]++;
+        }
+        prev = frame;
+        frame = f->next;
+    }
+    return count;
+}
+
+/* Invariant 2: pages of frames in no list are holes. */
+static bool find_holes(struct rb_pages *pages)
+{
+    for (uint32_t page = 0; page < pages->page_count; page++) {
+        uint32_t unlisted = 0;
+        for (uint32_t i = 0; i < RB_PAGES_FRAMES; i++) {
+            uint32_t frame = page * RB_PAGES_FRAMES + i;
+            bool fresh = frame >= pages->roots.fresh && frame < pages->roots.fresh_end;
+            unlisted += frame_at(pages, frame)->class_plus == 0 && !fresh;
+        }
+        unlisted -= pages->free_of_page[page];
+        if (unlisted == RB_PAGES_FRAMES) {
+            free_page(pages, pages->page[page]);
+            pages->page[page] = NULL;
+            pages->hole_hint = pages->hole_count == 0 ? page : pages->hole_hint;
+            pages->hole_count++;
+        } else if (unlisted > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum rb_err rb_pages_load_end(struct rb_pages *pages, const uint64_t *live, uint64_t live_count)
+{
+    uint64_t in_use = 0;
+    uint32_t with_room = 0;
+    for (uint32_t frame = 1; frame < pages->page_count * RB_PAGES_FRAMES; frame++) {
+        const struct rb_pages_frame *f = frame_at(pages, frame);
+        if (f->class_plus != 0) {
+            if (!check_frame(pages, frame, live)) {
+                return RB_ERR_CORRUPT;
+            }
+            in_use += f->live;
+            with_room += f->linked;
+        }
+    }
+    uint32_t listed = 0;
+    for (uint32_t class = 0; class < RB_PAGES_CLASSES; class ++) {
+        uint32_t count = check_list(pages, pages->roots.partial[class], class + 1);
+        if (count == UINT32_MAX) {
+            return RB_ERR_CORRUPT;
+        }
+        listed += count;
+    }
+    uint32_t free_count = check_list(pages, pages->roots.free_frames, 0);
+    if (in_use != live_count || listed != with_room || free_count != pages->roots.free_count ||
+        !find_holes(pages)) {
+        return RB_ERR_CORRUPT;
+    }
+    return RB_OK;
+}
