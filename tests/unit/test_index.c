@@ -486,6 +486,74 @@ static void step_cursor(struct rig *r)
     }
 }
 
+/* ---- freezing ---- */
+
+/* Brings the image up to date with what changed, as a checkpoint does; it must then be the frozen pages. */
+static void update_image(struct rig *r)
+{
+    uint32_t pages = rb_index_frozen_pages(r->index);
+    r->image = realloc(r->image, (size_t)pages * RB_PAGE_BYTES);
+    for (uint32_t i = 0; i < pages; i++) {
+        uint8_t *kept = r->image + (size_t)i * RB_PAGE_BYTES;
+        const uint8_t *page = rb_index_frozen_page(r->index, i);
+        if (i >= r->image_pages || rb_index_frozen_changed(r->index, i, r->frozen_number)) {
+            memcpy(kept, page, RB_PAGE_BYTES);
+        }
+        assert_memory_equal(kept, page, RB_PAGE_BYTES);
+        assert_true(rb_index_frozen_changed(r->index, i, 0));
+    }
+    r->image_pages = pages;
+    r->frozen_number = rb_index_freeze_number(r->index);
+}
+
+static struct rb_index *load_image(struct rig *r, const uint8_t *image, uint32_t pages,
+                                   enum rb_err *ret_err)
+{
+    struct rb_index *index;
+    assert_int_equal(rb_index_load_begin(&r->budget, pages, &index), RB_OK);
+    for (uint32_t i = 0; i < pages; i++) {
+        memcpy(rb_index_load_page(index, i), image + (size_t)i * RB_PAGE_BYTES, RB_PAGE_BYTES);
+    }
+    *ret_err = rb_index_load_end(index);
+    return index;
+}
+
+static void step_freeze(struct rig *r, uint32_t variety)
+{
+    assert_int_equal(rb_index_freeze(r->index), RB_OK);
+    assert_int_equal(rb_index_freeze(r->index), RB_ERR_BUSY);
+    uint32_t pages = rb_index_frozen_pages(r->index);
+    uint8_t *then = malloc((size_t)pages * RB_PAGE_BYTES);
+    for (uint32_t i = 0; i < pages; i++) {
+        memcpy(then + (size_t)i * RB_PAGE_BYTES, rb_index_frozen_page(r->index, i), RB_PAGE_BYTES);
+    }
+    uint64_t steps = random_below(3) == 0 ? 0 : random_below(300);
+    for (uint64_t i = 0; i < steps; i++) {
+        if (random_below(2) == 0) {
+            step_append(r, variety);
+        } else {
+            step_remove(r);
+        }
+    }
+    update_image(r);
+    assert_memory_equal(r->image, then, (size_t)pages * RB_PAGE_BYTES);
+    free(then);
+    rb_index_thaw(r->index);
+    if (steps > 0) {
+        return;
+    }
+    /* A restart. */
+    for (uint32_t i = 0; i < CURSORS; i++) {
+        drop_cursor(r, i);
+    }
+    rb_index_destroy(r->index);
+    assert_int_equal(r->budget.used_bytes, 0);
+    enum rb_err err;
+    r->index = load_image(r, r->image, pages, &err);
+    assert_int_equal(err, RB_OK);
+    assert_int_equal(rb_index_freeze_number(r->index), r->frozen_number);
+}
+
 static void check_all(struct rig *r)
 {
     compare_state(r);
@@ -540,6 +608,9 @@ static void run_random(uint64_t seed, uint32_t steps, uint32_t variety, uint32_t
             compare_sequence(&r, pick_sequence(&r.model));
             compare_filters(&r);
         }
+        if (random_below(150) == 0) {
+            step_freeze(&r, variety);
+        }
         if (i % 97 == 0) {
             check_all(&r);
         }
@@ -570,11 +641,65 @@ static void random_many_subjects(void **state)
     }
 }
 
+/* ---- damage ---- */
+
+/* Whatever was flipped in an image: it is refused, or the index that comes of it answers and can be emptied. */
+static void damaged_images(void **state)
+{
+    uint32_t refused = 0;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct rig r;
+        rig_init(&r, seed + 400);
+        for (uint32_t i = 0; i < 4000; i++) {
+            if (random_below(4) != 0) {
+                step_append(&r, seed % 2 == 0 ? 20 : 1500);
+            } else {
+                step_remove(&r);
+            }
+        }
+        assert_int_equal(rb_index_freeze(r.index), RB_OK);
+        update_image(&r);
+        rb_index_thaw(r.index);
+        size_t bytes = (size_t)r.image_pages * RB_PAGE_BYTES;
+        uint8_t *image = malloc(bytes);
+        for (uint32_t round = 0; round < 500; round++) {
+            memcpy(image, r.image, bytes);
+            uint64_t flips = 1 + random_below(3);
+            for (uint64_t i = 0; i < flips; i++) {
+                size_t at = random_below(3) == 0 ? random_below(600) : random_below(bytes);
+                image[at] = random_below(2) == 0 ? (uint8_t)random_u64()
+                                                 : image[at] ^ (uint8_t)(1u << random_below(8));
+            }
+            enum rb_err err;
+            struct rb_index *index = load_image(&r, image, r.image_pages, &err);
+            if (err != RB_OK) {
+                assert_int_equal(err, RB_ERR_CORRUPT);
+                refused++;
+            } else {
+                struct rb_slice filters[2] = { RB_S("*.>"), RB_S("a.*") };
+                rb_index_count(index, filters, 2, 7);
+                for (uint64_t seq = 0; (seq = rb_index_next(index, seq)) != 0; seq++) {
+                    assert_true(rb_index_remove(index, seq));
+                }
+                struct rb_msgstore_state left;
+                rb_index_state(index, &left);
+                assert_int_equal(left.messages, 0);
+                assert_int_equal(left.subjects, 0);
+            }
+            rb_index_destroy(index);
+        }
+        free(image);
+        rig_deinit(&r);
+    }
+    assert_in_range(refused, 200, 1999);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_few_subjects),
         cmocka_unit_test(random_many_subjects),
+        cmocka_unit_test(damaged_images),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
