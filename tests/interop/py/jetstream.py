@@ -32,7 +32,7 @@ import server as servers
 import wire
 
 CONFIG = 'server_name: one\njetstream { store_dir: "STORE", %s }\n%s\n'
-AT_ONCE = 4
+AT_ONCE = 6
 REFUSAL = "not supported by ringbus yet"
 SILENCE = 0.35  # seconds; for answers that must not come
 ANSWER = 6.0    # for answers that must
