@@ -5,6 +5,8 @@ nats-server is installed, archives also cross over: each server restores what th
   js_snapshot.py --server PATH [--oracle PATH|none] [--record] [--only TEXT]
 """
 
+import base64
+import hashlib
 import json
 import re
 import sys
@@ -23,7 +25,8 @@ S = 1_000_000_000
 def fill(js, name="S", **config):
     js.stream(name, **config)
     for i in range(50):
-        js.store("%s.%d" % (name.lower(), i % 5), "message %d " % (i + 1) * 20, {"A": "b"} if i % 7 == 0 else None)
+        noise = base64.b64encode(hashlib.sha512(b"%d" % i).digest()).decode() # so that it does not compress away
+        js.store("%s.%d" % (name.lower(), i % 5), "message %d " % (i + 1) + noise * 4, {"A": "b"} if i % 7 == 0 else None)
     for seq in (1, 2, 10, 11, 50):
         js.raw("STREAM.MSG.DELETE." + name, {"seq": seq})
     js.consumer(name, "C", filter_subject="%s.1" % name.lower())
@@ -32,6 +35,12 @@ def fill(js, name="S", **config):
     for one in got[:3]:
         js.request(one.reply, "+ACK")
     time.sleep(0.3)
+
+
+def remove(js, stream):
+    """And waits a moment: nats-server removes its files in the background, and a restore may meet them."""
+    js.raw("STREAM.DELETE." + stream)
+    time.sleep(0.6)
 
 
 def save(js, stream, **options):
@@ -80,7 +89,7 @@ def round_trip(js, rec):
     rec("end", status)
     rec("acks", sorted(shapes))
     rec("there is one", restore(js, "S", answer, archive))
-    js.raw("STREAM.DELETE.S")
+    remove(js, "S")
     rec("restored", restore(js, "S", answer, archive))
     after = js.raw("STREAM.INFO.S", {"deleted_details": True, "subjects_filter": ">"})
     rec("same state", after["state"] == before["state"])
@@ -103,12 +112,12 @@ def variants(js, rec):
     for label, stream, options in (("without consumers", "S", {"no_consumers": True}), ("small chunks", "S", {"chunk_size": 1024}),
                                    ("tiny chunks", "S", {"chunk_size": 1}), ("small window", "S", {"window_size": 2048, "chunk_size": 1024}),
                                    ("checked", "S", {"jsck": True}), ("empty", "EMPTY", {}), ("memory", "M", {})):
-        answer, archive, status, _ = save(js, stream, **options)
-        rec(label, (masked(answer), status, len(archive) > 0))
+        answer, archive, status, shapes = save(js, stream, **options)
+        rec(label, (masked(answer), status, len(archive) > 0, sorted(shapes)))
         if "error" in answer:
             continue
         again = js.raw("STREAM.INFO." + stream)["config"]
-        js.raw("STREAM.DELETE." + stream)
+        remove(js, stream)
         rec(label + ", restored", restore(js, stream, answer, archive))
         rec(label + ", consumers", js.api("CONSUMER.NAMES." + stream).get("consumers"))
         rec(label + ", same config", masked(js.raw("STREAM.INFO." + stream).get("config")) == masked(again))
@@ -129,7 +138,7 @@ def refusals(js, rec):
                                 ("bad config", "T", {"config": dict(config, name="T", retention="forever"), "state": state}),
                                 ("overlap", "T", {"config": dict(config, name="T"), "state": state})):
         rec("restore: " + label, js.api("STREAM.RESTORE." + stream, body))
-    js.raw("STREAM.DELETE.S")
+    remove(js, "S")
     damaged = bytearray(archive)
     damaged[len(damaged) // 2] ^= 0xff
     result = restore(js, "S", answer, bytes(damaged))
@@ -158,7 +167,7 @@ def advisories(js, rec):
     sid = js.subscribe("$JS.EVENT.ADVISORY.STREAM.>")
     answer, archive, _, _ = save(js, "S")
     rec("snapshot", [(one.subject, masked(json.loads(one.body))) for one in js.collect(sid, 2, 3, 0.3)])
-    js.raw("STREAM.DELETE.S")
+    remove(js, "S")
     js.collect(sid, 1)
     restore(js, "S", answer, archive)
     found = []
@@ -185,7 +194,7 @@ def crossing(js, rec, running):
             results["to nats-server"] = masked(far.raw("STREAM.INFO.S", {"deleted_details": True, "subjects_filter": ">"})["state"]) \
                 if isinstance(there, dict) and "error" not in there else there
             answer, archive, _, _ = save(far, "S")
-        js.raw("STREAM.DELETE.S")
+        remove(js, "S")
         back = restore(js, "S", answer, archive)
         results["back"] = masked(js.raw("STREAM.INFO.S", {"deleted_details": True, "subjects_filter": ">"})["state"]) \
             if isinstance(back, dict) and "error" not in back else back
