@@ -39,6 +39,19 @@ static enum rb_err add_name(struct rb_account_ids *ids, struct rb_slice name)
     return RB_OK;
 }
 
+static enum rb_err give_id(struct rb_account_ids *ids, struct rb_account_table *table,
+                           struct rb_slice name, uint32_t *ret_id)
+{
+    enum rb_err err = add_name(ids, name);
+    if (err == RB_OK && !need_block(table, ids->count - 1)) {
+        err = RB_ERR_MEMORY;
+    }
+    if (err == RB_OK) {
+        *ret_id = ids->count - 1;
+    }
+    return err;
+}
+
 enum rb_err rb_account_ids_assign(struct rb_account_ids *ids, struct rb_account_table *table,
                                   const struct rb_policy *policy)
 {
@@ -57,16 +70,24 @@ enum rb_err rb_account_ids_assign(struct rb_account_ids *ids, struct rb_account_
         if (accounts[i].id != UINT32_MAX) {
             continue;
         }
-        enum rb_err err = add_name(ids, accounts[i].name);
-        if (err == RB_OK && !need_block(table, ids->count - 1)) {
-            err = RB_ERR_MEMORY;
-        }
+        enum rb_err err = give_id(ids, table, accounts[i].name, &accounts[i].id);
         if (err != RB_OK) {
             return err;
         }
-        accounts[i].id = ids->count - 1;
     }
     return RB_OK;
+}
+
+enum rb_err rb_account_ids_name(struct rb_account_ids *ids, struct rb_account_table *table,
+                                struct rb_slice name, uint32_t *ret_id)
+{
+    for (uint32_t id = 0; id < ids->count; id++) {
+        if (rb_slice_equal(ids->names[id], name)) {
+            *ret_id = id;
+            return RB_OK;
+        }
+    }
+    return give_id(ids, table, name, ret_id);
 }
 
 void rb_account_ids_deinit(struct rb_account_ids *ids, struct rb_account_table *table)

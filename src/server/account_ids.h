@@ -17,4 +17,8 @@ struct rb_account_ids {
 RB_MUST_CHECK enum rb_err rb_account_ids_assign(struct rb_account_ids *ids,
                                                 struct rb_account_table *table,
                                                 const struct rb_policy *policy);
+/** The id of a name, which is in no policy, or not in the latest one. Errors as above. */
+RB_MUST_CHECK enum rb_err rb_account_ids_name(struct rb_account_ids *ids,
+                                              struct rb_account_table *table, struct rb_slice name,
+                                              uint32_t *ret_id);
 void rb_account_ids_deinit(struct rb_account_ids *ids, struct rb_account_table *table);

@@ -14,6 +14,8 @@
 
 #include "ringbus/check.h"
 #include "ringbus/ring.h"
+#include "storage/disk/choose.h"
+#include "storage/disk/uring.h"
 #include "transport/epoll/epoll.h"
 #include "transport/mux/mux.h"
 #include "transport/pipe/pipe.h"
@@ -22,6 +24,8 @@
 #define RING_ENTRIES 4096
 #define PROBE_ENTRIES 8
 #define PROBE_BUFFERS 2
+#define RING_DISKS_MAX                                                                             \
+    14 /* kinds of completions that are left for disks; further ones have helper threads */
 
 struct home {
     struct rb_driver *driver;
@@ -29,6 +33,8 @@ struct home {
     struct rb_ring *ring;
     struct rb_transport *transport; /* what the shard uses */
     struct rb_pipes *pipes;
+    struct rb_disk **disks;
+    uint32_t disk_count;
 };
 
 struct rb_driver {
@@ -210,6 +216,32 @@ enum rb_err rb_driver_open(struct rb_driver *driver, uint32_t shard, struct rb_b
     return RB_OK;
 }
 
+enum rb_err rb_driver_open_disk(struct rb_driver *driver, uint32_t shard, const char *path,
+                                struct rb_disk **ret_disk, char why[RB_DRIVER_WHY_MAX])
+{
+    struct home *home = &driver->homes[shard];
+    struct rb_disk **disks =
+        realloc(home->disks, (home->disk_count + 1) * sizeof(struct rb_disk *));
+    if (disks == NULL) {
+        (void)snprintf(why, RB_DRIVER_WHY_MAX, "%s", rb_err_text(RB_ERR_MEMORY));
+        return RB_ERR_MEMORY;
+    }
+    home->disks = disks;
+    struct rb_disk_options options = {
+        .path = path,
+        .ring = home->disk_count < RING_DISKS_MAX ? home->ring : NULL,
+        .ring_shared = true,
+        .ring_kind = (uint8_t)(RB_URING_DISK_KIND + home->disk_count),
+        .wake = wake_home,
+        .wake_ctx = home,
+    };
+    enum rb_err err = rb_disk_choose(&options, ret_disk, why);
+    if (err == RB_OK) {
+        disks[home->disk_count++] = *ret_disk;
+    }
+    return err;
+}
+
 void rb_driver_close(struct rb_driver *driver, uint32_t shard)
 {
     struct home *home = &driver->homes[shard];
@@ -217,6 +249,11 @@ void rb_driver_close(struct rb_driver *driver, uint32_t shard)
         rb_transport_destroy(home->transport);
         home->transport = NULL;
     }
+    while (home->disk_count > 0) { /* behind the transport, which polls their ring */
+        rb_disk_destroy(home->disks[--home->disk_count]);
+    }
+    free(home->disks);
+    home->disks = NULL;
     if (home->ring != NULL) {
         rb_ring_destroy(home->ring);
         home->ring = NULL;

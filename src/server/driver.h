@@ -13,7 +13,8 @@
 #include "ringbus/transport.h"
 
 struct rb_driver; /* of one node */
-struct rb_pipe;   /* transport/pipe/pipe.h */
+struct rb_disk;
+struct rb_pipe; /* transport/pipe/pipe.h */
 
 #define RB_DRIVER_WHY_MAX 128
 
@@ -39,6 +40,14 @@ RB_MUST_CHECK enum rb_err rb_driver_open(struct rb_driver *driver, uint32_t shar
                                          struct rb_budget *budget,
                                          struct rb_transport **ret_transport,
                                          char why[RB_DRIVER_WHY_MAX]);
+/**
+ * A disk for a directory (made when missing, its parent must exist), on the shard's ring where that works; on its thread, after
+ * rb_driver_open. `why` says why it is not, or what is wrong. It is destroyed by rb_driver_close; nothing of its owner's is in
+ * flight then.
+ */
+RB_MUST_CHECK enum rb_err rb_driver_open_disk(struct rb_driver *driver, uint32_t shard,
+                                              const char *path, struct rb_disk **ret_disk,
+                                              char why[RB_DRIVER_WHY_MAX]);
 /** The reverse, on the same thread; also when opening failed. */
 void rb_driver_close(struct rb_driver *driver, uint32_t shard);
 /**

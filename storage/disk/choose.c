@@ -14,6 +14,7 @@ enum rb_err rb_disk_choose(const struct rb_disk_options *options, struct rb_disk
         struct rb_uring_disk_options uring = { .path = options->path,
                                                .ring = options->ring,
                                                .shared = options->ring_shared,
+                                               .kind = options->ring_kind,
                                                .op_max = options->op_max };
         enum rb_err err = rb_uring_disk_create(&uring, ret_disk, refused);
         if (err != RB_ERR_UNSUPPORTED) {

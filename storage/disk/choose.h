@@ -7,8 +7,9 @@ struct rb_ring;
 
 struct rb_disk_options {
     const char *path;
-    struct rb_ring *ring;    /* NULL: there is none (io_uring is refused) */
-    bool ring_shared;        /* see rb_uring_disk_options */
+    struct rb_ring *ring; /* NULL: there is none (io_uring is refused) */
+    bool ring_shared;     /* these two: see rb_uring_disk_options */
+    uint8_t ring_kind;
     uint32_t op_max;         /* 0: 1024 */
     void (*wake)(void *ctx); /* see rb_posix_disk_options; used when the ring is not */
     void *wake_ctx;

@@ -38,6 +38,7 @@ struct buffer {
 struct uring_disk {
     struct disk_base base;
     struct rb_ring *ring;
+    uint8_t kind;
     bool shared, destroying;
     struct rb_work *work;
     int wake_fd;
@@ -62,7 +63,7 @@ static void wake(void *ctx, uint32_t home)
 
 static void arm_wake(struct uring_disk *d)
 {
-    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, RB_URING_DISK_KIND, WAKE_DATA);
+    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, d->kind, WAKE_DATA);
     sqe->opcode = IORING_OP_READ;
     sqe->fd = d->wake_fd;
     sqe->addr = (uintptr_t)&d->wake_count;
@@ -87,7 +88,7 @@ static void queue_transfer(struct uring_disk *d, struct rb_disk_op *op)
     uint64_t done = op->driver[AT_DONE];
     bool read = op->kind == RB_DISK_READ;
     uint32_t buffer = buffer_of(d, op->bytes, op->len);
-    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, RB_URING_DISK_KIND, (uintptr_t)op);
+    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, d->kind, (uintptr_t)op);
     if (buffer < BUFFERS_MAX) {
         sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
         sqe->buf_index = (uint16_t)buffer;
@@ -103,7 +104,7 @@ static void queue_transfer(struct uring_disk *d, struct rb_disk_op *op)
 
 static void queue_sync(struct uring_disk *d, struct rb_disk_op *op)
 {
-    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, RB_URING_DISK_KIND, (uintptr_t)op);
+    struct io_uring_sqe *sqe = rb_ring_sqe(d->ring, d->kind, (uintptr_t)op);
     sqe->opcode = IORING_OP_FSYNC;
     sqe->fd = op->file->fd;
     sqe->fsync_flags = IORING_FSYNC_DATASYNC;
@@ -241,7 +242,7 @@ static void uring_destroy(struct rb_disk *disk)
     while (d->ring_count > 0) {
         rb_ring_wait(d->ring, DESTROY_ROUND_NS, COMPLETIONS_MAX);
     }
-    rb_ring_register(d->ring, RB_URING_DISK_KIND, NULL, NULL);
+    rb_ring_register(d->ring, d->kind, NULL, NULL);
     if (d->registers) {
         (void)io_uring_unregister_buffers(rb_ring_raw(d->ring));
     }
@@ -291,6 +292,7 @@ enum rb_err rb_uring_disk_create(const struct rb_uring_disk_options *options,
     d->base.durable_open_flags = O_DSYNC;
     d->ring = options->ring;
     d->shared = options->shared;
+    d->kind = options->kind == 0 ? RB_URING_DISK_KIND : options->kind;
     enum rb_err err = rb_disk_base_init(&d->base, options->path, why);
     if (err != RB_OK) {
         free(d);
@@ -303,7 +305,7 @@ enum rb_err rb_uring_disk_create(const struct rb_uring_disk_options *options,
         return err;
     }
     d->registers = io_uring_register_buffers_sparse(rb_ring_raw(d->ring), BUFFERS_MAX) == 0;
-    rb_ring_register(d->ring, RB_URING_DISK_KIND, on_completion, d);
+    rb_ring_register(d->ring, d->kind, on_completion, d);
     arm_wake(d);
     why[0] = '\0';
     *ret_disk = &d->base.disk;

@@ -4,7 +4,7 @@
 #include "ringbus/disk.h"
 #include "ringbus/ring.h"
 
-/** The kind of the ring's completions that belong to the disk. */
+/** The kind of the ring's completions that belong to the disk, unless its options name another. */
 #define RB_URING_DISK_KIND 1
 
 struct rb_uring_disk_options {
@@ -12,6 +12,7 @@ struct rb_uring_disk_options {
     struct rb_ring *ring; /* outlives the disk */
     bool
         shared; /* somebody else (a transport) calls rb_ring_wait; poll() only takes what has come */
+    uint8_t kind;    /* of completions; 0: RB_URING_DISK_KIND. Each disk of a ring has its own */
     uint32_t op_max; /* in flight; 0: 1024 */
 };
 
