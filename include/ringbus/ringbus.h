@@ -28,8 +28,16 @@ struct rb_connection;
 /** What a log line is about. */
 enum { RB_LINE_FTL, RB_LINE_ERR, RB_LINE_WRN, RB_LINE_INF, RB_LINE_DBG, RB_LINE_TRC };
 
+/** JetStream of a server. */
+enum rb_jetstream_choice {
+    RB_JETSTREAM_DEFAULT, /* as config_text says; on when there is none */
+    RB_JETSTREAM_ON,
+    RB_JETSTREAM_OFF,
+};
+
 /**
- * Everything 0 but struct_bytes is a development server: all interfaces, port 4222, no login, no TLS, silent. Begin with
+ * Everything 0 but struct_bytes is a development server: all interfaces, port 4222, no login, no TLS, silent, JetStream with a store
+ * of its own in the temporary directory that is removed when the server stops. Begin with
  * `struct rb_server_options options = RB_SERVER_OPTIONS_INIT;`. Texts are borrowed during rb_server_start.
  */
 struct rb_server_options {
@@ -50,11 +58,17 @@ struct rb_server_options {
     /** Decides alone who clients are (auth.h). NULL: the configuration does. */
     rb_auth_decide decide;
     void *decide_ctx;
+    int32_t jetstream; /* enum rb_jetstream_choice */
+    /**
+     * Directory of JetStream's store, which stays; the data is in its "jetstream" folder, and one server at a time may use it. NULL:
+     * the configuration's; without one a new directory in the temporary one (TMPDIR, or /tmp), removed when the server stops.
+     */
+    const char *store_dir;
 };
 #define RB_SERVER_OPTIONS_INIT                                                                     \
     {                                                                                              \
         sizeof(struct rb_server_options), NULL, NULL, 0, NULL, NULL, 0, 0, false, 0, NULL, NULL,   \
-            NULL, NULL                                                                             \
+            NULL, NULL, RB_JETSTREAM_DEFAULT, NULL                                                 \
     }
 
 /**
@@ -76,6 +90,8 @@ RB_API uint16_t rb_server_port(const struct rb_server *server);
 RB_API const char *rb_server_websocket_url(const struct rb_server *server);
 /** "http://127.0.0.1:PORT" or "https://"; NULL: there is none. */
 RB_API const char *rb_server_monitor_url(const struct rb_server *server);
+/** JetStream's store (".../jetstream"); NULL: JetStream is off. */
+RB_API const char *rb_server_store_directory(const struct rb_server *server);
 RB_API const char *rb_server_id(const struct rb_server *server);
 RB_API const char *rb_server_name(const struct rb_server *server);
 /** "uring" or "epoll". */

@@ -242,3 +242,15 @@ bool rb_policy_nonce_required(const struct rb_policy *policy)
     rb_assert(policy->sealed);
     return policy->custom || policy->nkey_count > 0 || policy->proxy_count > 0;
 }
+
+const struct rb_policy_jetstream *rb_policy_jetstream_of(const struct rb_policy *policy,
+                                                         uint32_t index)
+{
+    static const struct rb_policy_jetstream unlimited = RB_POLICY_JETSTREAM_UNLIMITED;
+    uint32_t fixed = policy->system_account < 0 ? 1 : 2;
+    if (policy->system_account == (int32_t)index) {
+        return NULL;
+    }
+    return index == 0 && policy->account_count == fixed ? &unlimited
+                                                        : policy->accounts[index].jetstream;
+}

@@ -213,3 +213,6 @@ const struct rb_policy_dn *rb_policy_dns_of(const struct rb_policy *policy, uint
 bool rb_policy_user_mappable(const struct rb_policy *policy, const struct rb_policy_user *user);
 /** Index in policy->accounts; -1 when unknown. */
 int32_t rb_policy_account_by_name(const struct rb_policy *policy, struct rb_slice name);
+/** JetStream of an account; NULL: it has none. As with nats-server "$G" has it without being asked when it is alone, and the system account never. */
+const struct rb_policy_jetstream *rb_policy_jetstream_of(const struct rb_policy *policy,
+                                                         uint32_t index);

@@ -12,7 +12,6 @@
 #include "base/wheel.h"
 #include "js/api.h"
 
-#define RB_JS_API_LEVEL 5
 /** Requests in progress of one account; one more is dropped, and API.LIMIT_REACHED says so. */
 #define RB_JS_REQUESTS_MAX 10000
 /** Entries of one page. */

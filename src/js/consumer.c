@@ -405,8 +405,9 @@ static void listen_all(struct rb_js_consumer *consumer)
     }
     if (err != RB_OK) {
         rb_log_err(js->text_log,
-                     "jetstream: a consumer cannot be asked for messages stream=%.*s consumer=%.*s reason=\"%s\"", RB_S_ARG(consumer->stream->name),
-                     RB_S_ARG(consumer->name), rb_err_text(err));
+                   "jetstream: a consumer cannot be asked for messages stream=%.*s consumer=%.*s "
+                   "reason=\"%s\"",
+                   RB_S_ARG(consumer->stream->name), RB_S_ARG(consumer->name), rb_err_text(err));
     }
 }
 
@@ -454,9 +455,11 @@ static void take_config(struct rb_js_consumer *consumer)
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js *js = rb_js_consumer_js(consumer);
     const struct rb_js_consumer_config *config = consumer->config;
-    in->paused = config->pause_until != RB_DOC_NO_TIME && config->pause_until > (int64_t)js->wall_ns;
+    in->paused =
+        config->pause_until != RB_DOC_NO_TIME && config->pause_until > (int64_t)js->wall_ns;
     if (config->flow_control && in->flow == NULL) {
-        in->flow = rb_alloc(js->budget, sizeof(*in->flow)); /* without it there is no flow control */
+        in->flow =
+            rb_alloc(js->budget, sizeof(*in->flow)); /* without it there is no flow control */
     }
     rb_js_consumer_look_for_interest(consumer);
 }
@@ -510,7 +513,8 @@ static uint64_t inactive_due(struct rb_js_consumer *consumer)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js *js = rb_js_consumer_js(consumer);
-    uint64_t threshold_ns = (uint64_t)consumer->config->inactive_threshold, since_ns = in->active_ns;
+    uint64_t threshold_ns = (uint64_t)consumer->config->inactive_threshold,
+             since_ns = in->active_ns;
     if (threshold_ns == 0 || in->doomed || (rb_js_consumer_is_push(consumer) && in->active)) {
         return UINT64_MAX;
     }
@@ -540,8 +544,7 @@ static uint64_t place_due(struct rb_js_consumer *consumer)
         return UINT64_MAX;
     }
     if (js->now_ns >= in->place_due_ns) {
-        in->place_due_ns =
-            rb_js_consumer_log_place(consumer) ? 0 : js->now_ns + RB_JS_SECOND_NS;
+        in->place_due_ns = rb_js_consumer_log_place(consumer) ? 0 : js->now_ns + RB_JS_SECOND_NS;
     }
     return in->place_due_ns == 0 ? UINT64_MAX : in->place_due_ns;
 }
@@ -568,9 +571,9 @@ void rb_js_consumer_timer(struct rb_js_consumer *consumer, struct rb_timer *time
     uint64_t due_ns = pause_due(consumer);
     due_ns = earlier(due_ns, rb_js_consumer_overdue(consumer));
     due_ns = earlier(due_ns, rb_js_consumer_pin_due(consumer));
-    due_ns = earlier(due_ns, rb_js_consumer_is_push(consumer)
-                                 ? rb_js_consumer_beat_due(consumer)
-                                 : rb_js_consumer_requests_due(consumer));
+    due_ns =
+        earlier(due_ns, rb_js_consumer_is_push(consumer) ? rb_js_consumer_beat_due(consumer)
+                                                         : rb_js_consumer_requests_due(consumer));
     due_ns = earlier(due_ns, held_due(consumer, &in->hold_ns));
     due_ns = earlier(due_ns, held_due(consumer, &in->retry_ns));
     due_ns = earlier(due_ns, place_due(consumer));

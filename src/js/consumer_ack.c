@@ -90,8 +90,8 @@ static bool keep_reply(struct rb_js_consumer *consumer, struct rb_slice reply)
     if (need > acks->replies_cap) {
         uint32_t cap = acks->replies_cap == 0 ? 256 : acks->replies_cap * 2;
         cap = cap < need ? need : cap;
-        uint8_t *grown = rb_realloc(rb_js_consumer_js(consumer)->budget, acks->replies,
-                                    acks->replies_cap, cap);
+        uint8_t *grown =
+            rb_realloc(rb_js_consumer_js(consumer)->budget, acks->replies, acks->replies_cap, cap);
         if (grown == NULL) {
             return false;
         }
@@ -119,7 +119,6 @@ static void forget_batch(struct rb_js_consumer *consumer)
     rb_js_acks_free(in->batch);
     in->batch = NULL;
 }
-
 
 /* Of a volatile consumer: acks that came during its run. */
 static void settle_now(struct rb_js_consumer *consumer, struct rb_js_acks *acks)
@@ -223,8 +222,8 @@ void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t time_ns
     }
     if (next.consumer_seq > floor->consumer_seq) {
         floor->consumer_seq = next.consumer_seq;
-        floor->stream_seq = next.stream_seq > floor->stream_seq ? next.stream_seq
-                                                                : floor->stream_seq;
+        floor->stream_seq =
+            next.stream_seq > floor->stream_seq ? next.stream_seq : floor->stream_seq;
     }
     if (time_ns != 0) {
         floor->last_ns = (int64_t)time_ns;
@@ -319,7 +318,8 @@ static void sample(struct rb_js_consumer *consumer, const struct rb_js_pending_e
         return;
     }
     uint64_t since_ns = entry->time_ns < js->wall_ns ? js->wall_ns - entry->time_ns : 0;
-    rb_js_consumer_advise(consumer, "METRIC.CONSUMER.ACK", "io.nats.jetstream.metric.v1.consumer_ack",
+    rb_js_consumer_advise(consumer, "METRIC.CONSUMER.ACK",
+                          "io.nats.jetstream.metric.v1.consumer_ack",
                           ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"ack_time\":%llu,"
                           "\"deliveries\":%u",
                           (unsigned long long)entry->consumer_seq, (unsigned long long)entry->seq,
@@ -409,16 +409,16 @@ static void queue_again(struct rb_js_consumer *consumer, struct rb_js_pending_en
         entry->flags |= RB_JS_PENDING_QUEUED;
         rb_js_consumer_ready(consumer);
     } else if (again || !spend(consumer, entry)) { /* memory was refused: it waits once more */
-        rb_js_pending_touch(&in->acks, entry, consumer->config, rb_js_consumer_js(consumer)->wall_ns);
+        rb_js_pending_touch(&in->acks, entry, consumer->config,
+                            rb_js_consumer_js(consumer)->wall_ns);
     }
 }
 
 struct nak {
     int64_t delay;
 };
-static const struct rb_doc_field nak_fields[] = {
-    { "delay", RB_DOC_DURATION, 0, offsetof(struct nak, delay) }
-};
+static const struct rb_doc_field nak_fields[] = { { "delay", RB_DOC_DURATION, 0,
+                                                    offsetof(struct nak, delay) } };
 static const struct rb_doc_type nak_type = { "ConsumerNakOptions", sizeof(struct nak), nak_fields,
                                              1 };
 
@@ -459,11 +459,10 @@ static void refuse(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consu
     if (entry == NULL) {
         return;
     }
-    rb_js_consumer_advise(consumer, "ADVISORY.CONSUMER.MSG_NAKED",
-                          "io.nats.jetstream.advisory.v1.nak",
-                          ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"deliveries\":%llu",
-                          (unsigned long long)consumer_seq, (unsigned long long)seq,
-                          (unsigned long long)deliveries);
+    rb_js_consumer_advise(
+        consumer, "ADVISORY.CONSUMER.MSG_NAKED", "io.nats.jetstream.advisory.v1.nak",
+        ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"deliveries\":%llu",
+        (unsigned long long)consumer_seq, (unsigned long long)seq, (unsigned long long)deliveries);
     int64_t delay_ns = nak_delay(text);
     if (delay_ns > 0) {
         uint64_t wait_ns = rb_js_pending_wait_ns(consumer->config, entry->count);
@@ -491,7 +490,8 @@ static void advise_terminated(struct rb_js_consumer *consumer, uint64_t seq, uin
     rb_out_init(&out, rb_js_consumer_js(consumer)->budget);
     if (reason.len > 0) {
         rb_out_printf(&out, ",\"reason\":");
-        rb_out_string(&out, rb_slice_of(reason.ptr, reason.len < REASON_MAX ? reason.len : REASON_MAX));
+        rb_out_string(&out,
+                      rb_slice_of(reason.ptr, reason.len < REASON_MAX ? reason.len : REASON_MAX));
     }
     struct rb_slice text = out.failed || out.len > 700 ? RB_S("") : rb_out_slice(&out);
     rb_js_consumer_advise(consumer, "ADVISORY.CONSUMER.MSG_TERMINATED",
@@ -570,9 +570,8 @@ void rb_js_consumer_lost(struct rb_js_consumer *consumer, struct rb_js_pending_e
     if (in->opened) {
         rb_msgstore_state(consumer->stream->store, &state);
         advise_terminated(consumer, seq, consumer_seq, count,
-                          seq < state.first_seq
-                              ? RB_S("Message deleted by stream limits")
-                              : RB_S("Unacknowledged message was deleted"));
+                          seq < state.first_seq ? RB_S("Message deleted by stream limits")
+                                                : RB_S("Unacknowledged message was deleted"));
         rb_js_consumer_ready(consumer);
     }
 }

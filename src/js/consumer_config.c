@@ -73,10 +73,10 @@ static const struct rb_doc_field fields[] = {
       "unknown priority policy: " },
     { "priority_timeout", RB_DOC_DURATION, RB_DOC_OMIT, AT(priority_timeout) },
 };
-const struct rb_doc_type rb_js_consumer_config_type = {
-    "ConsumerConfig", sizeof(struct rb_js_consumer_config), fields,
-    sizeof(fields) / sizeof(fields[0])
-};
+const struct rb_doc_type rb_js_consumer_config_type = { "ConsumerConfig",
+                                                        sizeof(struct rb_js_consumer_config),
+                                                        fields,
+                                                        sizeof(fields) / sizeof(fields[0]) };
 
 struct check {
     struct rb_js_stream *stream;

@@ -62,7 +62,8 @@ static bool filters_overlap(const struct rb_js_consumer_config *a,
                             const struct rb_js_consumer_config *b)
 {
     uint32_t a_count, b_count;
-    const struct rb_slice *a_filters = filters_of(a, &a_count), *b_filters = filters_of(b, &b_count);
+    const struct rb_slice *a_filters = filters_of(a, &a_count),
+                          *b_filters = filters_of(b, &b_count);
     for (uint32_t i = 0; i < a_count; i++) {
         for (uint32_t j = 0; j < b_count; j++) {
             if (rb_subject_overlap(a_filters[i], b_filters[j])) {
@@ -91,8 +92,7 @@ static bool queue_rules(struct rb_js_stream *stream, const struct rb_js_consumer
         code = 10099;
     } else {
         for (struct rb_list *at = stream->consumers.next; at != &stream->consumers; at = at->next) {
-            const struct rb_js_consumer *other =
-                RB_CONTAINER(at, struct rb_js_consumer, of_stream);
+            const struct rb_js_consumer *other = RB_CONTAINER(at, struct rb_js_consumer, of_stream);
             if (other != existing && filters_overlap(config, other->config)) {
                 code = 10100;
                 break;

@@ -299,8 +299,8 @@ static bool load(struct run *run, const struct choice *choice, struct rb_message
                  enum step *ret_step)
 {
     struct rb_js_consumer *consumer = run->consumer;
-    enum rb_err err = rb_msgstore_get(consumer->stream->store, choice->seq,
-                                      &consumer->inside->wait, ret_message);
+    enum rb_err err =
+        rb_msgstore_get(consumer->stream->store, choice->seq, &consumer->inside->wait, ret_message);
     if (err == RB_OK) {
         return true;
     }
@@ -362,8 +362,7 @@ static enum step deliver_one(struct run *run)
             return STEP_STOP; /* memory was refused */
         }
     }
-    struct rb_slice pin =
-        request == NULL ? RB_S("") : rb_js_consumer_pinned(consumer);
+    struct rb_slice pin = request == NULL ? RB_S("") : rb_js_consumer_pinned(consumer);
     if ((consumer->config->headers_only || pin.len > 0) && !add_headers(run, &message, pin)) {
         return STEP_STOP;
     }
@@ -405,8 +404,8 @@ static enum step deliver_one(struct run *run)
 bool rb_js_consumer_could_run(const struct rb_js_consumer *consumer)
 {
     const struct rb_js_consumer_inside *in = consumer->inside;
-    return in->opened && !in->paused && (rb_js_consumer_is_push(consumer) ? in->active
-                                                                          : in->waiting > 0);
+    return in->opened && !in->paused &&
+           (rb_js_consumer_is_push(consumer) ? in->active : in->waiting > 0);
 }
 
 /* True: nothing is left that could be delivered, whoever asked for it. */

@@ -11,9 +11,8 @@ void rb_js_consumer_info(struct rb_js_consumer *consumer, struct rb_js_consumer_
     rb_js_consumer_prune(consumer);
     *ret_info = (struct rb_js_consumer_info){
         .ack_pending = rb_js_consumer_unacked(consumer),
-        .redelivered = consumer->config->max_deliver == 1
-                           ? 0
-                           : (uint64_t)in->acks.again + in->acks.spent_len,
+        .redelivered =
+            consumer->config->max_deliver == 1 ? 0 : (uint64_t)in->acks.again + in->acks.spent_len,
         .waiting = in->waiting,
         .pending = in->pending,
         .push_bound = rb_js_consumer_is_push(consumer) && in->active,

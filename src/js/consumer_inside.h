@@ -40,8 +40,8 @@ struct rb_js_request {
 
 /** Flow control of a push consumer; allocated when it is configured. */
 struct rb_js_flow {
-    uint64_t window, sent;   /* bytes; `sent`: not confirmed yet */
-    uint64_t asked;          /* bytes that the outstanding request will confirm; 0: none is outstanding */
+    uint64_t window, sent; /* bytes; `sent`: not confirmed yet */
+    uint64_t asked; /* bytes that the outstanding request will confirm; 0: none is outstanding */
     uint64_t asked_consumer; /* consumer sequence when it was sent */
     char token[4];
 };
@@ -57,7 +57,7 @@ struct rb_js_pin {
 struct rb_js_record {
     uint8_t *bytes;
     uint32_t len, cap;
-    uint64_t previous;        /* last sequence written */
+    uint64_t previous;         /* last sequence written */
     uint64_t run_seq, run_len; /* not written yet */
     uint64_t run_count;
     uint8_t run_op;
@@ -94,22 +94,24 @@ struct rb_js_consumer_inside {
     struct rb_js_pending acks;
     struct rb_js_acks *batch;
     struct rb_js_record deliveries;
-    uint64_t deliveries_first, deliveries_ns; /* consumer sequence and time of the first in `deliveries` */
+    uint64_t deliveries_first,
+        deliveries_ns; /* consumer sequence and time of the first in `deliveries` */
     struct rb_list requests;
     uint32_t waiting;
     uint64_t pruned_ns;
     struct rb_js_flow *flow;
     struct rb_js_pin *pin;
-    uint64_t active_ns;         /* last activity of a client, monotonic */
-    uint64_t sent_ns;           /* last message or heartbeat of a push consumer */
-    uint64_t hold_ns;           /* rate limit or replay: nothing before this; 0: no */
-    uint64_t replay_at_ns;      /* monotonic time of the last delivery */
-    uint64_t replay_time_ns;    /* stored time of the last message */
-    uint64_t full_ns;           /* rate limit: when the bucket will be full again */
-    uint64_t place_due_ns;      /* the place is to be logged then; 0: it is */
-    uint64_t retry_ns;          /* the log refused: try again then; 0: no */
+    uint64_t active_ns;      /* last activity of a client, monotonic */
+    uint64_t sent_ns;        /* last message or heartbeat of a push consumer */
+    uint64_t hold_ns;        /* rate limit or replay: nothing before this; 0: no */
+    uint64_t replay_at_ns;   /* monotonic time of the last delivery */
+    uint64_t replay_time_ns; /* stored time of the last message */
+    uint64_t full_ns;        /* rate limit: when the bucket will be full again */
+    uint64_t place_due_ns;   /* the place is to be logged then; 0: it is */
+    uint64_t retry_ns;       /* the log refused: try again then; 0: no */
     bool opened, running, again;
-    bool active;   /* push: somebody listens */
+    bool active; /* push: somebody listens */
+    bool look;   /* interest changed: ask who listens */
     bool paused;
     bool restored; /* was there before this life of the server */
     bool doomed;   /* its deletion was proposed */

@@ -121,9 +121,8 @@ bool rb_js_pending_reserve(struct rb_js_pending *pending)
         return false;
     }
     uint32_t cap = pending->cap == 0 ? CAP_MIN : pending->cap * 2;
-    struct rb_js_pending_entry *grown =
-        rb_realloc(pending->budget, pending->entries, pending->cap * sizeof(*grown),
-                   cap * sizeof(*grown));
+    struct rb_js_pending_entry *grown = rb_realloc(
+        pending->budget, pending->entries, pending->cap * sizeof(*grown), cap * sizeof(*grown));
     if (grown == NULL) {
         return false;
     }
@@ -204,8 +203,8 @@ static bool grow_heap(struct rb_js_pending *pending)
         return true;
     }
     uint32_t cap = pending->heap_cap == 0 ? CAP_MIN : pending->heap_cap * 2;
-    struct rb_js_pending_due *grown = rb_realloc(pending->budget, pending->heap,
-                                         pending->heap_cap * sizeof(*grown), cap * sizeof(*grown));
+    struct rb_js_pending_due *grown = rb_realloc(
+        pending->budget, pending->heap, pending->heap_cap * sizeof(*grown), cap * sizeof(*grown));
     if (grown == NULL) {
         return false;
     }
@@ -313,8 +312,7 @@ static struct rb_js_pending_entry *overdue_heap(struct rb_js_pending *pending,
         struct rb_js_pending_due top = pending->heap[0];
         struct rb_js_pending_entry *entry = rb_js_pending_find(pending, top.seq);
         bool stale = entry == NULL || (entry->flags & RB_JS_PENDING_QUEUED) != 0 ||
-                     (entry->flags & RB_JS_PENDING_ODD) == 0 ||
-                     due_of(entry, config) != top.due_ns;
+                     (entry->flags & RB_JS_PENDING_ODD) == 0 || due_of(entry, config) != top.due_ns;
         if (!stale && top.due_ns > wall_ns) {
             *ret_due_ns = top.due_ns < *ret_due_ns ? top.due_ns : *ret_due_ns;
             return NULL;
@@ -386,7 +384,8 @@ void rb_js_pending_queue_sort(struct rb_js_pending *pending, uint32_t count)
         return;
     }
     rb_assert(count <= pending->queue_len);
-    uint32_t first = pending->queue_head + pending->queue_len - count, mask = pending->queue_cap - 1;
+    uint32_t first = pending->queue_head + pending->queue_len - count,
+             mask = pending->queue_cap - 1;
     bool sorted = true;
     for (uint32_t i = 1; i < count && sorted; i++) {
         sorted = pending->queue[(first + i - 1) & mask] <= pending->queue[(first + i) & mask];

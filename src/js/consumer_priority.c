@@ -8,7 +8,8 @@
 #include "js/consumer_inside.h"
 #include "ringbus/check.h"
 
-static void bad_request(struct rb_js_consumer *consumer, struct rb_slice reply, struct rb_slice line)
+static void bad_request(struct rb_js_consumer *consumer, struct rb_slice reply,
+                        struct rb_slice line)
 {
     rb_js_send_status(consumer->stream->account, reply, RB_S(""), line, RB_S(""));
 }
@@ -111,14 +112,14 @@ static void advise_pin(struct rb_js_consumer *consumer, bool pinned, const char 
     struct rb_out account;
     rb_out_init(&account, rb_js_consumer_js(consumer)->budget);
     rb_out_string(&account, consumer->stream->account->account->name);
-    struct rb_slice name = account.failed || account.len > 256 ? RB_S("\"\"") : rb_out_slice(&account);
-    rb_js_consumer_advise(consumer,
-                          pinned ? "ADVISORY.CONSUMER.PINNED" : "ADVISORY.CONSUMER.UNPINNED",
-                          pinned ? "io.nats.jetstream.advisory.v1.consumer_group_pinned"
-                                 : "io.nats.jetstream.advisory.v1.consumer_group_unpinned",
-                          ",\"account\":%.*s,\"group\":\"%.*s\",\"%s\":\"%.*s\"", RB_S_ARG(name),
-                          RB_S_ARG(group), pinned ? "pinned_id" : "reason",
-                          pinned ? RB_NUID_LEN : (int)strlen(text), text);
+    struct rb_slice name =
+        account.failed || account.len > 256 ? RB_S("\"\"") : rb_out_slice(&account);
+    rb_js_consumer_advise(
+        consumer, pinned ? "ADVISORY.CONSUMER.PINNED" : "ADVISORY.CONSUMER.UNPINNED",
+        pinned ? "io.nats.jetstream.advisory.v1.consumer_group_pinned"
+               : "io.nats.jetstream.advisory.v1.consumer_group_unpinned",
+        ",\"account\":%.*s,\"group\":\"%.*s\",\"%s\":\"%.*s\"", RB_S_ARG(name), RB_S_ARG(group),
+        pinned ? "pinned_id" : "reason", pinned ? RB_NUID_LEN : (int)strlen(text), text);
     rb_out_deinit(&account);
 }
 

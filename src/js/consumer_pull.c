@@ -188,8 +188,7 @@ static bool has_room(struct rb_js_consumer *consumer, struct rb_slice reply,
     struct rb_js_consumer_inside *in = consumer->inside;
     uint64_t max = (uint64_t)consumer->config->max_waiting,
              now_ns = rb_js_consumer_js(consumer)->now_ns;
-    if (in->waiting >= max &&
-        (in->pruned_ns == 0 || now_ns >= in->pruned_ns + RB_JS_SECOND_NS)) {
+    if (in->waiting >= max && (in->pruned_ns == 0 || now_ns >= in->pruned_ns + RB_JS_SECOND_NS)) {
         rb_js_consumer_prune(consumer);
         in->pruned_ns = now_ns;
     }
@@ -302,9 +301,9 @@ bool rb_js_consumer_take_next(struct rb_account *account, void *ctx, const struc
     } else if (level_too_high(msg)) {
         status(consumer, msg->reply, RB_S("412 Required Api Level"));
     } else {
-        rb_js_consumer_request(consumer, msg->reply,
-                               rb_slice_of(msg->payload.ptr + msg->header_len,
-                                           msg->payload.len - msg->header_len));
+        rb_js_consumer_request(
+            consumer, msg->reply,
+            rb_slice_of(msg->payload.ptr + msg->header_len, msg->payload.len - msg->header_len));
     }
     return true;
 }
@@ -375,9 +374,10 @@ void rb_js_consumer_nothing_left(struct rb_js_consumer *consumer)
 static void beat(struct rb_js_consumer *consumer, struct rb_js_request *request)
 {
     char fields[96];
-    int len = snprintf(fields, sizeof(fields), "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
-                       (unsigned long long)consumer->delivered.consumer_seq,
-                       (unsigned long long)consumer->delivered.stream_seq);
+    int len =
+        snprintf(fields, sizeof(fields), "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
+                 (unsigned long long)consumer->delivered.consumer_seq,
+                 (unsigned long long)consumer->delivered.stream_seq);
     rb_js_send_status(consumer->stream->account, rb_js_request_reply(request), RB_S(""),
                       RB_S("100 Idle Heartbeat"), rb_slice_of(fields, (size_t)len));
 }

@@ -87,12 +87,11 @@ static void random_token(struct rb_env *env, char out[4])
     }
 }
 
-static struct rb_slice flow_subject(const struct rb_js_consumer *consumer,
-                                    char out[SUBJECT_BYTES])
+static struct rb_slice flow_subject(const struct rb_js_consumer *consumer, char out[SUBJECT_BYTES])
 {
-    int len = snprintf(out, SUBJECT_BYTES, "$JS.FC.%.*s.%.*s.%.4s",
-                       RB_S_ARG(consumer->stream->name), RB_S_ARG(consumer->name),
-                       consumer->inside->flow->token);
+    int len =
+        snprintf(out, SUBJECT_BYTES, "$JS.FC.%.*s.%.*s.%.4s", RB_S_ARG(consumer->stream->name),
+                 RB_S_ARG(consumer->name), consumer->inside->flow->token);
     rb_assert(len > 0 && len < SUBJECT_BYTES);
     return rb_slice_of(out, (size_t)len);
 }
@@ -145,8 +144,8 @@ static void ack_by_flow(struct rb_js_consumer *consumer, uint32_t header_len,
                         struct rb_slice payload)
 {
     uint64_t stream_seq;
-    struct rb_slice last = rb_header_get(rb_slice_of(payload.ptr, header_len),
-                                         RB_S("Nats-Last-Stream"));
+    struct rb_slice last =
+        rb_header_get(rb_slice_of(payload.ptr, header_len), RB_S("Nats-Last-Stream"));
     if (last.len > 0 && rb_slice_decimal(last, 18, &stream_seq) && stream_seq > 0 &&
         stream_seq <= consumer->delivered.stream_seq) {
         rb_js_consumer_ack_through(consumer, stream_seq, RB_S(""));
@@ -176,10 +175,10 @@ static void beat(struct rb_js_consumer *consumer)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     char subject[SUBJECT_BYTES], fields[160 + SUBJECT_BYTES];
-    int len = snprintf(fields, sizeof(fields),
-                       "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
-                       (unsigned long long)consumer->delivered.consumer_seq,
-                       (unsigned long long)consumer->delivered.stream_seq);
+    int len =
+        snprintf(fields, sizeof(fields), "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
+                 (unsigned long long)consumer->delivered.consumer_seq,
+                 (unsigned long long)consumer->delivered.stream_seq);
     if (in->flow != NULL && in->flow->asked != 0) {
         struct rb_slice stalled = flow_subject(consumer, subject);
         len += snprintf(fields + len, sizeof(fields) - (size_t)len,

@@ -133,7 +133,8 @@ bool rb_js_record_add(struct rb_js_record *record, struct rb_budget *budget,
                       enum rb_js_record_op op, uint64_t seq, uint64_t count)
 {
     if (record->run_len > 0 && record->run_op == op && op != RB_JS_RECORD_ALL &&
-        record->run_seq + record->run_len == seq && (!has_count(op) || record->run_count == count)) {
+        record->run_seq + record->run_len == seq &&
+        (!has_count(op) || record->run_count == count)) {
         record->run_len++;
         return true;
     }
@@ -248,7 +249,8 @@ bool rb_js_consumer_log_deliveries(struct rb_js_consumer *consumer)
     if (err == RB_ERR_FULL || err == RB_ERR_SPACE || err == RB_ERR_MEMORY) {
         return false;
     }
-    rb_js_record_clear(&in->deliveries, budget); /* also when the log stopped: nothing is logged any more */
+    rb_js_record_clear(&in->deliveries,
+                       budget); /* also when the log stopped: nothing is logged any more */
     return true;
 }
 
@@ -321,8 +323,8 @@ static void apply_runs(struct rb_js_consumer *consumer, struct rb_reader *reader
 {
     struct rb_js_stream *stream = consumer->stream;
     uint64_t consumer_seq = get_varint(reader), time_ns = get_varint(reader);
-    bool releases = consumer->config->ack_policy == RB_JS_ACK_NONE &&
-                    stream->config->retention != RB_JS_LIMITS;
+    bool releases =
+        consumer->config->ack_policy == RB_JS_ACK_NONE && stream->config->retention != RB_JS_LIMITS;
     struct rb_js_record_reader at;
     struct rb_js_record_run run;
     rb_js_record_read(&at, rb_slice_of(reader->at, (size_t)(reader->end - reader->at)));

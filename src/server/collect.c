@@ -234,6 +234,9 @@ void rb_shard_snapshot(void *shard, void *arg)
             copy_account(snapshot, core->accounts[id]);
         }
     }
+    if (request->js) {
+        rb_shard_snapshot_js(shard, snapshot);
+    }
     for (const struct rb_list *link = core->conns.next; request->subs && link != &core->conns;
          link = link->next) {
         const struct rb_conn *conn = RB_CONTAINER(link, struct rb_conn, link_all);

@@ -55,8 +55,9 @@ struct rb_config_lists {
 /** The jetstream block. Sizes in bytes; 0: the default, where not said otherwise. */
 struct rb_config_jetstream {
     bool enabled;
-    bool lenient; /* strict: false */
-    bool lazy;    /* sync_interval was given as a duration: acknowledge before the disk has it */
+    bool lenient;   /* strict: false */
+    bool temporary; /* the store goes with the server: small files will do */
+    bool lazy;      /* sync_interval was given as a duration: acknowledge before the disk has it */
     char
         store_dir[RB_CONFIG_TEXT_MAX *
                   4]; /* empty: "nats" in the temporary directory; the data is in its "jetstream" */

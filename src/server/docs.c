@@ -185,7 +185,7 @@ static bool plan_connz(const struct rb_monitor_view *view, const struct rb_doc_o
     return request->conns != 0;
 }
 
-bool rb_doc_plan(enum rb_doc_kind kind, const struct rb_monitor_view *view,
+bool rb_doc_plan(enum rb_monitor_doc kind, const struct rb_monitor_view *view,
                  const struct rb_doc_options *options, struct rb_snapshot_request *request)
 {
     *request = (struct rb_snapshot_request){ .conn_account = -1, .sub_account = -1 };
@@ -201,12 +201,27 @@ bool rb_doc_plan(enum rb_doc_kind kind, const struct rb_monitor_view *view,
         }
         return true;
     case RB_DOC_VARZ:
+        request->accounts = true;
+        return true;
     case RB_DOC_ACCSTATZ:
         request->accounts = true;
         return true;
     case RB_DOC_ACCOUNTZ:
         request->accounts = options->account[0] != '\0';
         return request->accounts;
+    case RB_DOC_JSZ:
+        request->js = view->jetstream.enabled;
+        request->js_streams = options->streams || options->consumers;
+        request->js_consumers = options->consumers;
+        request->js_documents = request->js_streams;
+        return request->js;
+    case RB_DOC_HEALTHZ:
+        request->js = view->jetstream.enabled && !options->js_server_only &&
+                      !options->js_enabled_only && !options->js_enabled;
+        request->js_streams = true;
+        request->js_consumers = options->consumer[0] != '\0';
+        memcpy(request->js_account, options->account, sizeof(request->js_account));
+        return request->js;
     case RB_DOC_DASHBOARDZ:
         return false;
     default:
@@ -214,7 +229,7 @@ bool rb_doc_plan(enum rb_doc_kind kind, const struct rb_monitor_view *view,
     }
 }
 
-bool rb_doc_build(enum rb_doc_kind kind, const struct rb_monitor_view *view,
+bool rb_doc_build(enum rb_monitor_doc kind, const struct rb_monitor_view *view,
                   const struct rb_doc_options *options, bool system, struct rb_json_out *json,
                   struct rb_doc_error *error)
 {

@@ -13,7 +13,7 @@
 #include "server/json_out.h"
 #include "server/monitor.h"
 
-#define RB_DOC_TEXT_MAX 512 /* longest text option; longer ones are refused */
+#define RB_DOC_TEXT_MAX RB_ACCOUNT_NAME_MAX /* longest text option; longer ones are refused */
 #define RB_DOC_LIMIT_DEFAULT 1024
 
 struct rb_doc_error {
@@ -22,7 +22,7 @@ struct rb_doc_error {
     char text[RB_DOC_TEXT_MAX + 128];
 };
 
-enum rb_doc_kind {
+enum rb_monitor_doc {
     RB_DOC_VARZ,
     RB_DOC_CONNZ,
     RB_DOC_ROUTEZ,
@@ -83,16 +83,16 @@ struct rb_doc_options {
 
 void rb_doc_options_deinit(struct rb_doc_options *options);
 /** From a query string. False: `error` (400). Unknown parameters are ignored. */
-bool rb_doc_from_query(enum rb_doc_kind kind, struct rb_slice query, struct rb_doc_options *options,
-                       struct rb_doc_error *error);
+bool rb_doc_from_query(enum rb_monitor_doc kind, struct rb_slice query,
+                       struct rb_doc_options *options, struct rb_doc_error *error);
 /** From a JSON object; empty: defaults. False: `error` (400). Unknown members are ignored. */
-bool rb_doc_from_json(enum rb_doc_kind kind, struct rb_slice body, struct rb_doc_options *options,
-                      struct rb_doc_error *error);
+bool rb_doc_from_json(enum rb_monitor_doc kind, struct rb_slice body,
+                      struct rb_doc_options *options, struct rb_doc_error *error);
 /** What `collect` must bring. False: no snapshot is needed. */
-bool rb_doc_plan(enum rb_doc_kind kind, const struct rb_monitor_view *view,
+bool rb_doc_plan(enum rb_monitor_doc kind, const struct rb_monitor_view *view,
                  const struct rb_doc_options *options, struct rb_snapshot_request *request);
 /** Writes the document as one JSON value. `system`: for a system request (healthz then holds status_code). */
-bool rb_doc_build(enum rb_doc_kind kind, const struct rb_monitor_view *view,
+bool rb_doc_build(enum rb_monitor_doc kind, const struct rb_monitor_view *view,
                   const struct rb_doc_options *options, bool system, struct rb_json_out *json,
                   struct rb_doc_error *error);
 
@@ -117,6 +117,18 @@ bool rb_doc_jsz(const struct rb_monitor_view *view, const struct rb_doc_options 
 /** The status is error->status even when it is 200; the body is written in any case. */
 bool rb_doc_healthz(const struct rb_monitor_view *view, const struct rb_doc_options *options,
                     bool system, struct rb_json_out *json, struct rb_doc_error *error);
+/** The account's own object, as requests of an account have it. */
+bool rb_doc_jsz_account(const struct rb_monitor_view *view, const struct rb_doc_options *options,
+                        struct rb_json_out *json, struct rb_doc_error *error);
+/** Member "jetstream" of /varz. */
+void rb_doc_js_varz(const struct rb_monitor_view *view, struct rb_json_out *json);
+/** Members memory to api; "config"; "limits". */
+void rb_doc_js_stats(const struct rb_monitor_jetstream *js, struct rb_json_out *json);
+void rb_doc_js_config(const struct rb_monitor_jetstream *js,
+                      const struct rb_config_jetstream *config, struct rb_json_out *json);
+void rb_doc_js_limits(const struct rb_config_jetstream *config, struct rb_json_out *json);
+/** What /healthz says without options: true is 200. */
+bool rb_doc_health_check(const struct rb_monitor_view *view);
 bool rb_doc_ipqueuesz(struct rb_json_out *json);
 bool rb_doc_raftz(bool system, struct rb_json_out *json, struct rb_doc_error *error);
 bool rb_doc_expvarz(const struct rb_monitor_view *view, struct rb_json_out *json);

@@ -235,6 +235,14 @@ static void set_mappings(const struct rb_policy_account *account, struct rb_json
     free(list);
 }
 
+static bool has_jetstream(const struct rb_monitor_view *view,
+                          const struct rb_policy_account *account)
+{
+    const struct rb_policy *policy = view->config->policy;
+    return view->jetstream.enabled &&
+           rb_policy_jetstream_of(policy, (uint32_t)(account - policy->accounts)) != NULL;
+}
+
 static void write_detail(const struct rb_monitor_view *view,
                          const struct rb_policy_account *account, struct rb_json_out *json)
 {
@@ -249,7 +257,7 @@ static void write_detail(const struct rb_monitor_view *view,
     rb_json_out_opt_bool(json, "is_system", is_system);
     rb_json_out_set_bool(json, "expired", false);
     rb_json_out_set_bool(json, "complete", true);
-    rb_json_out_set_bool(json, "jetstream_enabled", false);
+    rb_json_out_set_bool(json, "jetstream_enabled", has_jetstream(view, account));
     rb_json_out_set_uint(json, "leafnode_connections", sum.leafnodes);
     rb_json_out_set_uint(json, "client_connections", sum.conns);
     rb_json_out_set_uint(json, "subscriptions", sum.subs);

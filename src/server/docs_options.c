@@ -112,7 +112,7 @@ static const struct option raftz_options[] = {
 };
 static const struct option no_options[] = { { 0 } };
 
-static const struct option *options_of(enum rb_doc_kind kind)
+static const struct option *options_of(enum rb_monitor_doc kind)
 {
     static const struct option *const tables[RB_DOC_COUNT] = {
         [RB_DOC_CONNZ] = connz_options,       [RB_DOC_ROUTEZ] = routez_options,
@@ -265,8 +265,8 @@ static bool take_query(const struct option *option, const char *text,
     return true;
 }
 
-bool rb_doc_from_query(enum rb_doc_kind kind, struct rb_slice query, struct rb_doc_options *options,
-                       struct rb_doc_error *error)
+bool rb_doc_from_query(enum rb_monitor_doc kind, struct rb_slice query,
+                       struct rb_doc_options *options, struct rb_doc_error *error)
 {
     *options = (struct rb_doc_options){ 0 };
     *error = (struct rb_doc_error){ 0 };
@@ -383,7 +383,7 @@ static bool take_accounts(const json_t *value, struct rb_doc_options *options,
     return true;
 }
 
-static bool take_object(enum rb_doc_kind kind, json_t *object, struct rb_doc_options *options,
+static bool take_object(enum rb_monitor_doc kind, json_t *object, struct rb_doc_options *options,
                         struct rb_doc_error *error)
 {
     const char *key;
@@ -409,8 +409,8 @@ static bool take_object(enum rb_doc_kind kind, json_t *object, struct rb_doc_opt
     return true;
 }
 
-bool rb_doc_from_json(enum rb_doc_kind kind, struct rb_slice body, struct rb_doc_options *options,
-                      struct rb_doc_error *error)
+bool rb_doc_from_json(enum rb_monitor_doc kind, struct rb_slice body,
+                      struct rb_doc_options *options, struct rb_doc_error *error)
 {
     *options = (struct rb_doc_options){ 0 };
     *error = (struct rb_doc_error){ 0 };

@@ -239,7 +239,7 @@ bool rb_doc_varz(const struct rb_monitor_view *view, struct rb_json_out *json)
     set_empty(json, "leaf");
     set_empty(json, "mqtt");
     set_websocket(view, json);
-    set_empty(json, "jetstream");
+    rb_doc_js_varz(view, json);
     set_process(view, json);
     set_counters(view, json);
     set_requests(view, json);

@@ -4,9 +4,12 @@
 #include "base/nuid.h"
 #include "core/perms.h"
 #include "server/docs.h"
+#include "server/jetstream.h"
+#include "server/node.h"
 
 #define TYPE_CONNECT "io.nats.server.advisory.v1.client_connect"
 #define TYPE_DISCONNECT "io.nats.server.advisory.v1.client_disconnect"
+#define FLAG_JETSTREAM 1 /* of nats-server's flags of what a server can do */
 #define TYPE_CONNECTIONS "io.nats.server.advisory.v1.account_connections"
 
 static uint64_t wall(const struct rb_env *env)
@@ -52,6 +55,7 @@ static void set_features(struct rb_json_out *json)
 void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *origin,
                      uint64_t wall_ns)
 {
+    bool jetstream = origin->shared->jetstream != NULL;
     rb_json_out_object(json);
     rb_json_out_set_text(json, "name", origin->shared->server_name);
     rb_json_out_set_string(json, "host", origin->settings->options.info.host);
@@ -59,8 +63,8 @@ void rb_event_server(struct rb_json_out *json, const struct rb_event_origin *ori
     rb_json_out_set_text(json, "ver", RB_NATS_VERSION);
     set_tags(json, origin->settings->lists);
     set_features(json);
-    rb_json_out_set_bool(json, "jetstream", false);
-    rb_json_out_set_uint(json, "flags", 0);
+    rb_json_out_set_bool(json, "jetstream", jetstream);
+    rb_json_out_set_uint(json, "flags", jetstream ? FLAG_JETSTREAM : 0);
     rb_json_out_set_uint(json, "seq", atomic_fetch_add(&origin->shared->event_seq, 1) + 1);
     rb_json_out_set_time(json, "time", wall_ns, false);
     rb_json_out_object_end(json);
@@ -250,6 +254,27 @@ static void add_up(const struct rb_event_origin *origin, const struct rb_core *c
     }
 }
 
+/* As in /varz. */
+static void set_jetstream(struct rb_json_out *json, const struct rb_event_origin *origin)
+{
+    struct rb_monitor_jetstream js;
+    if (origin->shared->jetstream == NULL) {
+        return;
+    }
+    const struct rb_config *config = rb_node_config_hold(origin->shared->node, NULL);
+    rb_jetstream_view(origin->shared->jetstream, config->policy, &js);
+    rb_json_out_key(json, "jetstream");
+    rb_json_out_object(json);
+    rb_doc_js_config(&js, &config->jetstream, json);
+    rb_json_out_key(json, "stats");
+    rb_json_out_object(json);
+    rb_doc_js_stats(&js, json);
+    rb_json_out_object_end(json);
+    rb_doc_js_limits(&config->jetstream, json);
+    rb_json_out_object_end(json);
+    rb_node_config_release(config);
+}
+
 void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
                      struct rb_core *core, const struct rb_process_usage *usage)
 {
@@ -282,6 +307,7 @@ void rb_event_statsz(struct rb_text *out, const struct rb_event_origin *origin,
         rb_doc_by_kind(&json, "stale_connection_stats", sum.stale);
     }
     rb_json_out_set_uint(&json, "active_servers", 1);
+    set_jetstream(&json, origin);
     rb_json_out_set_uint(&json, "gomaxprocs", origin->shared->shard_count);
     rb_json_out_object_end(&json);
     rb_json_out_object_end(&json);

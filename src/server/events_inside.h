@@ -12,7 +12,7 @@ struct rb_service {
     struct rb_special special;
     struct rb_events *events;
     uint8_t kind; /* enum rb_request_kind */
-    uint8_t doc;  /* enum rb_doc_kind */
+    uint8_t doc;  /* enum rb_monitor_doc */
     bool own;     /* answers about the requestor's own account */
 };
 

@@ -27,7 +27,7 @@ struct definition {
     enum where
         where; /* SERVER: of one server and of all; ACCOUNT: of any account; OWN_ID: of this server only */
     enum rb_request_kind kind;
-    enum rb_doc_kind doc;
+    enum rb_monitor_doc doc;
 };
 
 static const struct definition system_services[] = {
@@ -186,7 +186,7 @@ static void submit(struct rb_service *service, struct rb_account *account, const
         rb_request_create(limiting_account(service, account, msg), msg->reply, body);
     if (request != NULL) {
         request->kind = (enum rb_request_kind)service->kind;
-        request->doc = (enum rb_doc_kind)service->doc;
+        request->doc = (enum rb_monitor_doc)service->doc;
         request->encoding = rb_request_encoding(rb_slice_of(msg->payload.ptr, msg->header_len));
         request->home = events->core->options.shard_index;
         request->reply_account = account->id;

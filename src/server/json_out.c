@@ -26,7 +26,10 @@ static void new_line(struct rb_json_out *json)
     static const char blanks[RB_JSON_DEPTH_MAX * 4 + 1] =
         "                                                                ";
     rb_text_add(json->out, "\n", 1);
-    rb_text_add(json->out, blanks, (size_t)json->depth * json->indent);
+    for (size_t rest = (size_t)json->depth * json->indent, part; rest > 0; rest -= part) {
+        part = rest < sizeof(blanks) - 1 ? rest : sizeof(blanks) - 1; /* raw JSON may be deep */
+        rb_text_add(json->out, blanks, part);
+    }
 }
 
 static void before_item(struct rb_json_out *json)
@@ -154,6 +157,78 @@ void rb_json_out_key_slice(struct rb_json_out *json, struct rb_slice key)
     add_quoted(json->out, key);
     rb_text_puts(json->out, json->indent == 0 ? ":" : ": ");
     json->keyed = true;
+}
+
+/* JSON that is there already */
+
+/* Behind the string that begins at `at`. */
+static size_t string_end(struct rb_slice text, size_t at)
+{
+    for (at++; at < text.len && text.ptr[at] != '"'; at++) {
+        at += text.ptr[at] == '\\';
+    }
+    return at < text.len ? at + 1 : text.len;
+}
+
+static void add_raw(struct rb_json_out *json, struct rb_slice text)
+{
+    uint32_t depth = json->depth;
+    for (size_t at = 0; at < text.len;) {
+        uint8_t c = text.ptr[at];
+        size_t end = c == '"' ? string_end(text, at) : at + 1;
+        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+        if (opens && end < text.len && (text.ptr[end] == '}' || text.ptr[end] == ']')) {
+            end++; /* nothing inside: stays on its line */
+            opens = false;
+        }
+        if (closes) {
+            json->depth--;
+            new_line(json);
+        }
+        rb_text_add(json->out, text.ptr + at, end - at);
+        if (opens) {
+            json->depth++;
+        }
+        if (opens || c == ',') {
+            new_line(json);
+        } else if (c == ':' && json->indent > 0) {
+            rb_text_add(json->out, " ", 1);
+        }
+        at = end;
+    }
+    rb_assert(json->depth == depth);
+}
+
+void rb_json_out_raw(struct rb_json_out *json, struct rb_slice value)
+{
+    before_value(json);
+    add_raw(json, value);
+}
+
+/* Behind the member that begins at `at`: its comma, or the end. */
+static size_t member_end(struct rb_slice members, size_t at)
+{
+    uint32_t depth = 0;
+    while (at < members.len && (depth > 0 || members.ptr[at] != ',')) {
+        uint8_t c = members.ptr[at];
+        depth += c == '{' || c == '[';
+        depth -= c == '}' || c == ']';
+        at = c == '"' ? string_end(members, at) : at + 1;
+    }
+    return at;
+}
+
+void rb_json_out_raw_members(struct rb_json_out *json, struct rb_slice members, const char *skip)
+{
+    for (size_t at = 0; at < members.len;) {
+        size_t end = member_end(members, at), key_end = string_end(members, at);
+        struct rb_slice key = rb_slice_of(members.ptr + at + 1, key_end - at - 2);
+        if (skip == NULL || !rb_slice_equal(key, rb_slice_text(skip))) {
+            before_item(json);
+            add_raw(json, rb_slice_of(members.ptr + at, end - at));
+        }
+        at = end + 1;
+    }
 }
 
 void rb_json_out_key(struct rb_json_out *json, const char *key)

@@ -37,6 +37,11 @@ void rb_json_out_float(struct rb_json_out *json, double value); /* finite */
 void rb_json_out_bool(struct rb_json_out *json, bool value);
 void rb_json_out_null(struct rb_json_out *json);
 
+/** JSON that is valid and has no blanks outside of strings, laid out as the rest. */
+void rb_json_out_raw(struct rb_json_out *json, struct rb_slice value);
+/** The same for members ("a":1,"b":2) of the object that is open, but the one with the key `skip` (NULL: all). */
+void rb_json_out_raw_members(struct rb_json_out *json, struct rb_slice members, const char *skip);
+
 /* Members: key and value. Those with _opt are left out when empty, zero or false. */
 void rb_json_out_set_string(struct rb_json_out *json, const char *key, struct rb_slice value);
 void rb_json_out_set_text(struct rb_json_out *json, const char *key,

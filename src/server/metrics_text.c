@@ -1,6 +1,6 @@
 /* metrics_text.c - /metrics: Prometheus text format 0.0.4.
  *
- * 1. gnatsd_* and jetstream_server_*: names, labels and values of prometheus-nats-exporter run with -varz -connz -subz
+ * 1. gnatsd_* and jetstream_*: names, labels and values of prometheus-nats-exporter run with -varz -connz -subz
  *    -routez -accstatz -leafz -healthz -jsz=all and -use_internal_server_id. varz, subsz and routez are flattened as it
  *    does: every number is a gauge, a few strings are labels of a gauge that is 1, or times in ms.
  * 2. ringbus_*: our own, with types and units as Prometheus wants them, a `shard` label where shards count apart.
@@ -194,7 +194,7 @@ static void flatten(struct flat *flat, json_t *object, const char *prefix)
 }
 
 static void add_page(const struct rb_monitor_view *view, struct rb_text *out, const char *page,
-                     enum rb_doc_kind kind)
+                     enum rb_monitor_doc kind)
 {
     struct rb_text text;
     struct rb_json_out json;
@@ -298,7 +298,7 @@ static void add_accstatz(const struct rb_monitor_view *view, struct rb_text *out
 
 static void add_healthz(const struct rb_monitor_view *view, struct rb_text *out)
 {
-    bool ok = view->accepting;
+    bool ok = rb_doc_health_check(view);
     add_server_sample(view, out, "healthz", "status", "gauge", ok ? 0 : 1);
     rb_text_puts(out, "# HELP gnatsd_healthz_status_value status\n"
                       "# TYPE gnatsd_healthz_status_value gauge\ngnatsd_healthz_status_value{");
@@ -307,30 +307,165 @@ static void add_healthz(const struct rb_monitor_view *view, struct rb_text *out)
     rb_text_printf(out, "} %d\n", ok);
 }
 
-static void add_jsz(const struct rb_monitor_view *view, struct rb_text *out)
+static void add_js_server_labels(const struct rb_monitor_view *view, struct rb_text *out)
 {
-    static const struct {
+    add_label(out, "server_id", rb_slice_text(view->server_id), true);
+    add_label(out, "server_name", rb_slice_text(view->server_name), false);
+    rb_text_puts(out, ",cluster=\"\"");
+    add_label(out, "domain", rb_slice_text(view->config->jetstream.domain), false);
+    rb_text_puts(out, ",meta_leader=\"\",is_meta_leader=\"true\"");
+}
+
+static void add_js_server(const struct rb_monitor_view *view, struct rb_text *out)
+{
+    const struct rb_monitor_jetstream *js = &view->jetstream;
+    const struct {
         const char *name, *help;
-        int value;
+        uint64_t value;
     } samples[] = {
-        { "jetstream_disabled", "JetStream disabled or not", 1 },
-        { "total_streams", "Total number of streams in JetStream", 0 },
-        { "total_consumers", "Total number of consumers in JetStream", 0 },
-        { "total_messages", "Total number of stored messages in JetStream", 0 },
-        { "total_message_bytes", "Total number of bytes stored in JetStream", 0 },
-        { "max_memory", "JetStream Max Memory", 0 },
-        { "max_storage", "JetStream Max Storage", 0 },
+        { "jetstream_disabled", "JetStream disabled or not", !js->enabled },
+        { "total_streams", "Total number of streams in JetStream", js->streams },
+        { "total_consumers", "Total number of consumers in JetStream", js->consumers },
+        { "total_messages", "Total number of stored messages in JetStream", js->messages },
+        { "total_message_bytes", "Total number of bytes stored in JetStream",
+          js->memory + js->storage },
+        { "max_memory", "JetStream Max Memory", js->enabled ? (uint64_t)js->max_memory : 0 },
+        { "max_storage", "JetStream Max Storage", js->enabled ? (uint64_t)js->max_storage : 0 },
     };
     for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
         const char *name = samples[i].name;
         rb_text_printf(out, "# HELP jetstream_server_%s %s\n# TYPE jetstream_server_%s gauge\n",
                        name, samples[i].help, name);
         rb_text_printf(out, "jetstream_server_%s{", name);
-        add_label(out, "server_id", rb_slice_text(view->server_id), true);
-        add_label(out, "server_name", rb_slice_text(view->server_name), false);
-        rb_text_printf(out,
-                       ",cluster=\"\",domain=\"\",meta_leader=\"\",is_meta_leader=\"true\"} %d\n",
-                       samples[i].value);
+        add_js_server_labels(view, out);
+        rb_text_printf(out, "} %llu\n", (unsigned long long)samples[i].value);
+    }
+}
+
+struct js_family {
+    const char *name, *help;
+    size_t offset; /* of a uint64_t in the snapshot's struct */
+};
+
+static void add_js_stream_labels(const struct rb_monitor_view *view,
+                                 const struct rb_js_account_snapshot *account,
+                                 const struct rb_stream_snapshot *stream, struct rb_text *out)
+{
+    add_js_server_labels(view, out);
+    add_label(out, "account", account->name, false);
+    add_label(out, "account_id", account->name, false);
+    add_label(out, "stream_name", stream->name, false);
+    add_label(out, "stream_leader", rb_slice_text(view->server_name), false);
+    rb_text_puts(out, ",is_stream_leader=\"true\"");
+}
+
+static void add_js_consumer_labels(const struct rb_consumer_snapshot *consumer, struct rb_text *out)
+{
+    char text[32] = "";
+    time_t seconds = (time_t)(consumer->created_ns / 1000000000);
+    struct tm utc;
+    if (gmtime_r(&seconds, &utc) != NULL) {
+        (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+    }
+    add_label(out, "consumer_name", consumer->name, false);
+    rb_text_puts(out, ",consumer_leader=\"\",is_consumer_leader=\"true\"");
+    add_label(out, "consumer_desc", consumer->description, false);
+    add_label(out, "consumer_created", rb_slice_text(text), false);
+}
+
+static uint64_t field_of(const void *base, size_t offset)
+{
+    uint64_t value;
+    memcpy(&value, (const char *)base + offset, sizeof(value));
+    return value;
+}
+
+static void add_js_consumers(const struct rb_monitor_view *view,
+                             const struct rb_js_account_snapshot *account,
+                             const struct rb_stream_snapshot *stream,
+                             const struct js_family *family, struct rb_text *out)
+{
+    for (uint32_t i = 0; i < stream->listed_count && !out->failed; i++) {
+        const struct rb_consumer_snapshot *consumer = &stream->consumers[i];
+        if (consumer->direct) {
+            continue;
+        }
+        rb_text_printf(out, "jetstream_consumer_%s{", family->name);
+        add_js_stream_labels(view, account, stream, out);
+        add_js_consumer_labels(consumer, out);
+        rb_text_printf(out, "} %llu\n", (unsigned long long)field_of(consumer, family->offset));
+    }
+}
+
+/* Of every stream, or of every consumer. */
+static void add_js_family(const struct rb_monitor_view *view, const struct js_family *family,
+                          bool consumers, struct rb_text *out)
+{
+    const struct rb_snapshot *snapshot = view->snapshot;
+    const char *kind = consumers ? "consumer" : "stream";
+    rb_text_printf(out, "# HELP jetstream_%s_%s %s\n# TYPE jetstream_%s_%s gauge\n", kind,
+                   family->name, family->help, kind, family->name);
+    for (uint32_t a = 0; a < snapshot->js_account_count; a++) {
+        const struct rb_js_account_snapshot *account = &snapshot->js_accounts[a];
+        for (uint32_t s = 0; s < account->listed_count && !out->failed; s++) {
+            const struct rb_stream_snapshot *stream = &account->streams[s];
+            if (consumers) {
+                add_js_consumers(view, account, stream, family, out);
+                continue;
+            }
+            rb_text_printf(out, "jetstream_stream_%s{", family->name);
+            add_js_stream_labels(view, account, stream, out);
+            rb_text_printf(out, "} %llu\n", (unsigned long long)field_of(stream, family->offset));
+        }
+    }
+}
+
+static void add_jsz(const struct rb_monitor_view *view, struct rb_text *out)
+{
+    static const struct js_family streams[] = {
+        { "total_messages", "Total number of messages from a stream",
+          offsetof(struct rb_stream_snapshot, messages) },
+        { "total_bytes", "Total stored bytes from a stream",
+          offsetof(struct rb_stream_snapshot, bytes) },
+        { "first_seq", "First sequence from a stream",
+          offsetof(struct rb_stream_snapshot, first_seq) },
+        { "last_seq", "Last sequence from a stream",
+          offsetof(struct rb_stream_snapshot, last_seq) },
+        { "consumer_count", "Total number of consumers from a stream",
+          offsetof(struct rb_stream_snapshot, consumer_count) },
+    };
+    static const struct js_family consumers[] = {
+        { "delivered_consumer_seq", "Latest sequence number of a stream consumer",
+          offsetof(struct rb_consumer_snapshot, delivered_consumer_seq) },
+        { "delivered_stream_seq", "Latest sequence number of a stream",
+          offsetof(struct rb_consumer_snapshot, delivered_stream_seq) },
+        { "num_ack_pending", "Number of pending acks from a consumer",
+          offsetof(struct rb_consumer_snapshot, ack_pending) },
+        { "num_redelivered", "Number of redelivered messages from a consumer",
+          offsetof(struct rb_consumer_snapshot, redelivered) },
+        { "num_waiting", "Number of inflight fetch requests from a pull consumer",
+          offsetof(struct rb_consumer_snapshot, waiting) },
+        { "num_pending", "Number of pending messages from a consumer",
+          offsetof(struct rb_consumer_snapshot, pending) },
+        { "ack_floor_stream_seq", "Number of ack floor stream seq from a consumer",
+          offsetof(struct rb_consumer_snapshot, floor_stream_seq) },
+        { "ack_floor_consumer_seq", "Number of ack floor consumer seq from a consumer",
+          offsetof(struct rb_consumer_snapshot, floor_consumer_seq) },
+    };
+    add_js_server(view, out);
+    bool any_stream = false, any_consumer = false;
+    for (uint32_t a = 0; view->snapshot != NULL && a < view->snapshot->js_account_count; a++) {
+        const struct rb_js_account_snapshot *account = &view->snapshot->js_accounts[a];
+        any_stream |= account->listed_count > 0;
+        for (uint32_t s = 0; s < account->listed_count; s++) {
+            any_consumer |= account->streams[s].listed_count > 0;
+        }
+    }
+    for (size_t i = 0; any_stream && i < sizeof(streams) / sizeof(streams[0]); i++) {
+        add_js_family(view, &streams[i], false, out);
+    }
+    for (size_t i = 0; any_consumer && i < sizeof(consumers) / sizeof(consumers[0]); i++) {
+        add_js_family(view, &consumers[i], true, out);
     }
 }
 
@@ -376,6 +511,28 @@ static const struct shard_family shard_families[] = {
       OF(memory_limit_bytes) },
 };
 
+static const struct shard_family jetstream_families[] = {
+    { "ringbus_jetstream_published_messages_total", "counter", NULL,
+      "Messages taken by streams, acknowledged or not.", OF(js_publishes) },
+    { "ringbus_jetstream_refused_messages_total", "counter", NULL, "Messages that streams refused.",
+      OF(js_refused) },
+    { "ringbus_jetstream_delivered_messages_total", "counter", NULL,
+      "Messages that consumers delivered.", OF(js_delivered) },
+    { "ringbus_jetstream_redelivered_messages_total", "counter", NULL,
+      "Messages that consumers delivered again.", OF(js_redelivered) },
+    { "ringbus_jetstream_acks_total", "counter", NULL, "Acknowledgements that consumers took.",
+      OF(js_consumer_acks) },
+    { "ringbus_jetstream_log_batches_total", "counter", NULL,
+      "Writes of the log; records by batches is the size of a batch.", OF(log_batches) },
+    { "ringbus_jetstream_log_records_total", "counter", NULL, "Records written to the log.",
+      OF(log_records) },
+    { "ringbus_jetstream_log_bytes_total", "counter", "bytes",
+      "Bytes written to the log, with their padding.", OF(log_bytes) },
+    { "ringbus_jetstream_log_carried_total", "counter", NULL,
+      "States written again so that a file of the log could be reused.", OF(log_carried) },
+    { "ringbus_jetstream_log_files", "gauge", NULL, "Files of the log.", OF(log_files) },
+};
+
 static void add_shard_family(const struct rb_monitor_view *view, struct rb_text *out,
                              const struct shard_family *family)
 {
@@ -402,6 +559,9 @@ static const struct histogram_family histogram_families[] = {
       OF(delivery_ns) },
     { "ringbus_pending_bytes", "bytes", "Bytes waiting for a connection when a send begins.", 1, 4,
       30, OF(pending_bytes) },
+    { "ringbus_jetstream_commit_seconds", "seconds",
+      "From the turn that took a command of a stream until it was durable.", 1e-9, 12, 35,
+      OF(js_commit_ns) },
 };
 
 /* Buckets only grow while we read, so each total holds what was summed before it. */
@@ -495,6 +655,11 @@ void rb_page_metrics(const struct rb_monitor_view *view, struct rb_text *out)
     add_jsz(view, out);
     for (size_t i = 0; i < sizeof(shard_families) / sizeof(shard_families[0]); i++) {
         add_shard_family(view, out, &shard_families[i]);
+    }
+    for (size_t i = 0;
+         view->jetstream.enabled && i < sizeof(jetstream_families) / sizeof(jetstream_families[0]);
+         i++) {
+        add_shard_family(view, out, &jetstream_families[i]);
     }
     add_histograms(view, out);
     add_process(view, out);

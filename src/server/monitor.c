@@ -44,7 +44,7 @@ struct rb_monitor {
 
 struct page {
     enum rb_page page;
-    int doc; /* enum rb_doc_kind; -1: not a JSON document */
+    int doc; /* enum rb_monitor_doc; -1: not a JSON document */
     uint32_t indent;
 };
 
@@ -148,7 +148,7 @@ static void log_health(struct rb_monitor *monitor, const struct rb_doc_options *
 static void serve_doc(struct rb_monitor *monitor, const struct page *page, struct rb_slice query,
                       struct rb_monitor_view *view, struct rb_http_response *response)
 {
-    enum rb_doc_kind kind = (enum rb_doc_kind)page->doc;
+    enum rb_monitor_doc kind = (enum rb_monitor_doc)page->doc;
     struct rb_doc_options options;
     struct rb_doc_error error;
     struct rb_snapshot_request wanted;
@@ -196,9 +196,13 @@ static void serve_page(struct rb_monitor *monitor, const struct page *page,
         rb_page_stacksz(&response->body);
         break;
     case RB_PAGE_METRICS: {
-        struct rb_snapshot_request wanted = {
-            .conns = RB_CONNS_OPEN, .conn_account = -1, .accounts = true, .sub_account = -1
-        };
+        struct rb_snapshot_request wanted = { .conns = RB_CONNS_OPEN,
+                                              .conn_account = -1,
+                                              .accounts = true,
+                                              .sub_account = -1,
+                                              .js = view->jetstream.enabled,
+                                              .js_streams = true,
+                                              .js_consumers = true };
         if (collect(monitor, view, &wanted, response)) {
             response->content_type = "text/plain; version=0.0.4; charset=utf-8";
             rb_page_metrics(view, &response->body);

@@ -60,8 +60,20 @@ struct rb_monitor_shard {
     uint64_t mapping_dropped, responses_dropped, auth_failed, tls_failed;
     uint64_t memory_used_bytes, memory_limit_bytes;                   /* limit 0: none */
     const struct rb_histogram *turn_ns, *delivery_ns, *pending_bytes; /* NULL: not measured */
-    const struct rb_top_subject *top;                                 /* most messages first */
+    uint64_t js_publishes, js_refused, js_delivered, js_redelivered, js_consumer_acks;
+    uint64_t log_batches, log_records, log_bytes, log_carried, log_files;
+    const struct rb_histogram *js_commit_ns; /* of the shard's own home; NULL: no JetStream */
+    const struct rb_top_subject *top;        /* most messages first */
     uint32_t top_count;
+};
+
+/** JetStream of the server. */
+struct rb_monitor_jetstream {
+    bool enabled;
+    const char *directory;
+    int64_t max_memory, max_storage;
+    uint64_t memory, storage, reserved_memory, reserved_storage, api_total, api_errors;
+    uint64_t accounts, streams, consumers, messages; /* accounts: that may use it */
 };
 
 struct rb_monitor_view {
@@ -85,6 +97,7 @@ struct rb_monitor_view {
     /* Counters */
     const struct rb_monitor_shard *shards;
     uint32_t shard_count;
+    struct rb_monitor_jetstream jetstream;
     const uint64_t *http_requests; /* RB_PAGE_COUNTED counters; NULL: no monitor runs */
     /* What was asked for with `collect`; NULL before. Accounts are one entry per shard and account. */
     const struct rb_snapshot *snapshot;

@@ -3,7 +3,8 @@
  * 1. Everything a shard uses (ring, transport, memory) is made and unmade on the shard's own thread, because an
  *    io_uring with SINGLE_ISSUER belongs to the thread that made it.
  * 2. Shard 0 listens only when all shards are up, so that any of them can be handed a connection.
- * 3. A shard's thread ends when all shards have stopped: until then it takes the others' mail.
+ * 3. With JetStream shard 0 listens when every stream is recovered: who connects finds all of them.
+ * 4. A shard's thread ends when all shards have stopped: until then it takes the others' mail.
  */
 #include "server/node.h"
 
@@ -19,6 +20,7 @@
 #include "auth/nkey.h"
 #include "ringbus/check.h"
 #include "server/events.h"
+#include "server/jetstream.h"
 #include "server/monitor.h"
 #include "server/node_inside.h"
 #include "server/orders.h"
@@ -27,12 +29,26 @@
 #include "server/snapshot.h"
 
 #define STOP_POLL_NS 5000000
+#define CLOSE_TURNS_MAX 2000
 #define WORK_THREADS_MIN 2 /* a password hash must not hold up the next one alone */
 #define WORK_THREADS_MAX 4
 #define ORDER_NS INT64_C(2000000000)
 #define ANNOUNCE_NS INT64_C(1000000000)
 
+static uint64_t wall_ns(void)
+{
+    struct rb_env env;
+    rb_env_init_system(&env);
+    return env.wall_ns(env.ctx);
+}
+
 /* The thread of a shard */
+
+static enum rb_err open_disk(void *ctx, const char *path, struct rb_disk **ret_disk, char why[128])
+{
+    struct node_shard *s = ctx;
+    return rb_driver_open_disk(s->node->driver, s->index, path, ret_disk, why);
+}
 
 static enum rb_err make_shard(struct node_shard *s)
 {
@@ -47,11 +63,37 @@ static enum rb_err make_shard(struct node_shard *s)
                                               .env = &s->env,
                                               .transport = s->transport,
                                               .budget = &s->budget };
-    return rb_shard_create(&shard_options, &s->shard);
+    err = rb_shard_create(&shard_options, &s->shard);
+    if (err == RB_OK && node->jetstream != NULL) {
+        err = rb_jetstream_part_create(node->jetstream, rb_shard_core(s->shard), open_disk, s,
+                                       &s->jetstream, s->why);
+        rb_shard_set_jetstream(s->shard, s->jetstream);
+    }
+    return err;
+}
+
+/* Homes of a shard that never ran, because something else failed, are closed here. False: their disk hangs. */
+static bool close_jetstream(struct node_shard *s)
+{
+    if (s->jetstream == NULL) {
+        return true;
+    }
+    rb_jetstream_part_close(s->jetstream);
+    for (uint32_t i = 0; i < CLOSE_TURNS_MAX && !rb_jetstream_part_closed(s->jetstream); i++) {
+        (void)rb_shard_turn(s->shard, STOP_POLL_NS);
+    }
+    bool closed = rb_jetstream_part_closed(s->jetstream);
+    if (closed) {
+        rb_jetstream_part_destroy(s->jetstream);
+    }
+    return closed;
 }
 
 static void unmake_shard(struct node_shard *s)
 {
+    if ((s->shard != NULL && rb_shard_gave_up(s->shard)) || !close_jetstream(s)) {
+        return; /* what hangs in the kernel keeps its memory */
+    }
     if (s->shard != NULL) {
         rb_shard_destroy(s->shard);
     }
@@ -153,6 +195,41 @@ static void listen_first(struct node_shard *s)
     pthread_mutex_unlock(&node->lock);
 }
 
+/* In Go's form of a duration, as nats-server's line. */
+static void log_jetstream_start(struct rb_node *node)
+{
+    uint64_t now_ns = wall_ns();
+    rb_log_inf(node->log, "Took %.3fms to start JetStream",
+               (double)(now_ns - node->jetstream_ns) / 1e6);
+}
+
+/* Invariant 3. True when it has listened, or will not. */
+static bool listen_when_ready(struct node_shard *s)
+{
+    struct rb_node *node = s->node;
+    char why[RB_JETSTREAM_ERROR_MAX];
+    if (node->jetstream == NULL) {
+        listen_first(s);
+        return true;
+    }
+    if (rb_jetstream_failed(node->jetstream, why)) {
+        pthread_mutex_lock(&node->lock);
+        (void)snprintf(node->listen_error, sizeof(node->listen_error),
+                       "Can't start JetStream: %.900s", why);
+        s->err = RB_ERR_IO;
+        node->listened = true;
+        pthread_cond_broadcast(&node->changed);
+        pthread_mutex_unlock(&node->lock);
+        return true;
+    }
+    if (!rb_jetstream_ready(node->jetstream)) {
+        return false;
+    }
+    log_jetstream_start(node);
+    listen_first(s);
+    return true;
+}
+
 /* A node that ended by itself keeps its shards for those who still read their counters. */
 static void wait_for_release(struct rb_node *node, struct rb_shard *shard)
 {
@@ -175,11 +252,11 @@ static void *shard_main(void *arg)
     pin_thread(s);
     s->err = make_shard(s);
     if (wait_for_go(s)) {
-        if (s->index == 0) {
-            listen_first(s);
-        }
-        bool counted = false;
+        bool counted = false, listened = s->index != 0;
         while (atomic_load(&node->stopped_count) < node->shared.shard_count) {
+            if (!listened && listen_when_ready(s)) {
+                listened = true;
+            }
             (void)rb_shard_turn(s->shard, counted ? STOP_POLL_NS : -1);
             if (!counted && rb_shard_stopped(s->shard)) {
                 counted = true;
@@ -282,7 +359,7 @@ static enum rb_err make_shared(struct rb_node *node, const struct rb_node_option
             true; /* nobody reads it yet */
     }
     if (err == RB_OK) {
-        err = rb_account_ids_assign(&node->ids, &node->accounts, shared->config->policy);
+        err = rb_node_assign_ids(node, shared->config->policy);
     }
     if (err == RB_OK) {
         err = rb_settings_make(shared->config, shared, &shared->settings, error);
@@ -327,6 +404,9 @@ static void free_node(struct rb_node *node)
             (void)pthread_join(node->shards[i].thread, NULL);
         }
     }
+    if (node->jetstream != NULL) {
+        rb_log_inf(node->log, "JetStream Shutdown");
+    }
     rb_services_destroy(node->services);
     rb_work_destroy(node->work);
     if (node->have_mail) {
@@ -334,10 +414,13 @@ static void free_node(struct rb_node *node)
     }
     rb_driver_destroy(node->driver);
     rb_core_settings_release(node->shared.settings);
+    rb_jetstream_destroy(node->jetstream);
+    rb_node_config_release(node->jetstream_config);
     rb_account_ids_deinit(&node->ids, &node->accounts);
     rb_node_config_release(&node->current->config);
     (void)pthread_mutex_destroy(&node->lock);
     (void)pthread_mutex_destroy(&node->reload_lock);
+    (void)pthread_mutex_destroy(&node->ids_lock);
     (void)pthread_cond_destroy(&node->changed);
     free(node->shards);
     free(node);
@@ -352,13 +435,6 @@ struct node_config *rb_node_config_make(const struct rb_config *config, uint64_t
         rb_config_copy(&made->config, config);
     }
     return made;
-}
-
-static uint64_t wall_ns(void)
-{
-    struct rb_env env;
-    rb_env_init_system(&env);
-    return env.wall_ns(env.ctx);
 }
 
 static void init_cond(pthread_cond_t *cond)
@@ -386,6 +462,7 @@ static enum rb_err make_node(const struct rb_node_options *options, struct rb_no
     node->host = options->host;
     (void)pthread_mutex_init(&node->lock, NULL);
     (void)pthread_mutex_init(&node->reload_lock, NULL);
+    (void)pthread_mutex_init(&node->ids_lock, NULL);
     init_cond(&node->changed);
     const struct rb_config *config = &node->current->config;
     int cpus[RB_SHARDS_MAX];
@@ -417,6 +494,50 @@ static enum rb_err make_node(const struct rb_node_options *options, struct rb_no
     }
     *ret_node = node;
     return RB_OK;
+}
+
+enum rb_err rb_node_assign_ids(struct rb_node *node, const struct rb_policy *policy)
+{
+    pthread_mutex_lock(&node->ids_lock);
+    enum rb_err err = rb_account_ids_assign(&node->ids, &node->accounts, policy);
+    pthread_mutex_unlock(&node->ids_lock);
+    return err;
+}
+
+static uint32_t account_id(void *ctx, struct rb_slice name)
+{
+    struct rb_node *node = ctx;
+    uint32_t id = UINT32_MAX;
+    pthread_mutex_lock(&node->ids_lock);
+    enum rb_err err = rb_account_ids_name(&node->ids, &node->accounts, name, &id);
+    pthread_mutex_unlock(&node->ids_lock);
+    return err == RB_OK ? id : UINT32_MAX;
+}
+
+static enum rb_err start_jetstream(struct rb_node *node, char error[RB_NODE_ERROR_MAX])
+{
+    const struct rb_config *config = &node->current->config;
+    char why[RB_JETSTREAM_ERROR_MAX];
+    if (!config->jetstream.enabled) {
+        return RB_OK;
+    }
+    node->jetstream_config = rb_node_config_hold(node, NULL);
+    node->jetstream_ns = wall_ns();
+    struct rb_jetstream_options options = { .config = node->jetstream_config,
+                                            .log = node->log,
+                                            .shard_count = node->shared.shard_count,
+                                            .server_name = rb_slice_text(node->shared.server_name),
+                                            .server_id = rb_slice_text(node->shared.server_id),
+                                            .account_id = account_id,
+                                            .wake = wake_shard,
+                                            .ctx = node };
+    enum rb_err err = rb_jetstream_create(&options, &node->jetstream, why);
+    if (err != RB_OK) {
+        node->jetstream = NULL;
+        (void)snprintf(error, RB_NODE_ERROR_MAX, "Can't start JetStream: %.900s", why);
+    }
+    node->shared.jetstream = node->jetstream;
+    return err;
 }
 
 /* Runs the threads until each has what it needs; the first error, if one failed. */
@@ -473,7 +594,10 @@ enum rb_err rb_node_open(struct rb_node *node, char error[RB_NODE_ERROR_MAX])
 {
     error[0] = '\0';
     raise_file_limit(node);
-    enum rb_err err = start_threads(node, error);
+    enum rb_err err = start_jetstream(node, error);
+    if (err == RB_OK) {
+        err = start_threads(node, error);
+    }
     if (err != RB_OK) {
         return err;
     }
@@ -504,6 +628,9 @@ enum rb_err rb_node_start(const struct rb_node_options *options, struct rb_node 
 
 void rb_node_end(struct rb_node *node)
 {
+    if (node->jetstream != NULL && atomic_load(&node->shared.stopping) == 0) {
+        rb_log_inf(node->log, "Initiating JetStream Shutdown...");
+    }
     atomic_store(&node->shared.stopping, 1);
     rb_node_wake_all(node);
 }
@@ -812,6 +939,11 @@ uint64_t rb_node_start_wall_ns(const struct rb_node *node)
 const struct rb_core_stats *rb_node_shard_stats(const struct rb_node *node, uint32_t shard)
 {
     return rb_shard_stats(node->shards[shard].shard);
+}
+
+const struct rb_jetstream_part *rb_node_jetstream(const struct rb_node *node, uint32_t shard)
+{
+    return node->shards[shard].jetstream;
 }
 
 const struct rb_addr *rb_node_addr(const struct rb_node *node)

@@ -128,6 +128,9 @@ uint64_t rb_node_start_wall_ns(const struct rb_node *node);
 uint32_t rb_node_shard_count(const struct rb_node *node);
 
 /** Sums over all shards. */
+struct rb_jetstream_part;
+/** JetStream of a shard; NULL: off. Its counters may be read by any thread as long as the node lives. */
+const struct rb_jetstream_part *rb_node_jetstream(const struct rb_node *node, uint32_t shard);
 struct rb_node_stats {
     uint64_t conns, conns_total, subs, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers,
         stale_conns;

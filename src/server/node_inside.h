@@ -23,6 +23,7 @@ struct node_shard {
     struct rb_env env;
     struct rb_transport *transport;
     struct rb_shard *shard;
+    struct rb_jetstream_part *jetstream; /* NULL: none */
 };
 
 /** One configuration that was in force; counted, because monitors read it while a reload replaces it. */
@@ -44,6 +45,10 @@ struct rb_node {
     struct rb_services *services;
     struct rb_account_table accounts;
     struct rb_account_ids ids;
+    pthread_mutex_t ids_lock; /* of `ids`: shards ask for accounts of streams that they found */
+    struct rb_jetstream *jetstream;           /* NULL: it is off */
+    const struct rb_config *jetstream_config; /* the one at start, held */
+    uint64_t jetstream_ns;                    /* when it began to start */
     bool have_mail;
     struct rb_addr bound, ws_bound;
     struct node_shard *shards;
@@ -58,12 +63,14 @@ struct rb_node {
     struct node_config *current; /* holds a count */
     char listen_error[RB_NODE_ERROR_MAX];
     _Atomic uint32_t stopped_count;
-    pthread_mutex_t reload_lock; /* one reload at a time; `ids` and `settled` are its */
+    pthread_mutex_t reload_lock; /* one reload at a time; `settled` is its */
     bool settled;                /* no reload any more: the host begins to stop */
     pthread_t duck;
     bool have_duck;
 };
 
+/** Ids of the policy's accounts. */
+RB_MUST_CHECK enum rb_err rb_node_assign_ids(struct rb_node *node, const struct rb_policy *policy);
 /** Copies `config`. NULL: memory is refused. */
 struct node_config *rb_node_config_make(const struct rb_config *config, uint64_t load_wall_ns);
 void rb_node_wake_all(struct rb_node *node);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "ringbus/check.h"
+#include "server/jetstream.h"
 #include "server/node_inside.h"
 #include "server/orders.h"
 #include "server/settings.h"
@@ -96,7 +97,7 @@ static enum rb_err prepare(struct rb_node *node, const struct rb_config *wanted,
     if (node->shared.auth_hook != NULL) {
         ((struct rb_policy *)(uintptr_t)wanted->policy)->custom = true; /* nobody reads it yet */
     }
-    enum rb_err err = rb_account_ids_assign(&node->ids, &node->accounts, wanted->policy);
+    enum rb_err err = rb_node_assign_ids(node, wanted->policy);
     if (err != RB_OK) {
         (void)snprintf(error, RB_CONFIG_ERROR_MAX, "accounts: %s", rb_err_text(err));
         return err;
@@ -140,6 +141,9 @@ static enum rb_err reload_locked(struct rb_node *node, struct node_config *fresh
     }
     if (err != RB_OK) {
         return err;
+    }
+    if (node->jetstream != NULL) {
+        rb_jetstream_reload(node->jetstream, now);
     }
     node->log->debug = now->debug;
     node->log->trace = now->trace;

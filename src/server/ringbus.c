@@ -11,6 +11,7 @@
 #include "ringbus/ringbus.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,9 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "auth/custom.h"
+#include "server/jetstream.h"
 #include "server/logout.h"
+#include "server/shard.h"
 #include "server/start.h"
 #include "server/switches.h"
 #include "transport/pipe/pipe.h"
@@ -47,6 +51,7 @@ struct rb_server {
     bool started, given_up;
     char error[RB_CONFIG_ERROR_MAX];
     char url[URL_MAX], ws_url[URL_MAX], monitor_url[URL_MAX];
+    char temporary[RB_CONFIG_TEXT_MAX]; /* a store of our own; empty: none */
 };
 
 /* Invariant 3 */
@@ -110,6 +115,7 @@ static void free_texts(struct rb_server_options *options)
     free((void *)(uintptr_t)options->host);
     free((void *)(uintptr_t)options->server_name);
     free((void *)(uintptr_t)options->unix_socket);
+    free((void *)(uintptr_t)options->store_dir);
 }
 
 /* As much of the program's struct as both versions know; what only a newer one knows must not be used. */
@@ -163,6 +169,18 @@ static enum rb_err override(const struct rb_server_options *options, struct rb_c
                   "unix_socket", error)) {
         return RB_ERR_INVALID;
     }
+    if (options->jetstream < RB_JETSTREAM_DEFAULT || options->jetstream > RB_JETSTREAM_OFF) {
+        (void)snprintf(error, RB_CONFIG_ERROR_MAX, "options: jetstream %d is no choice",
+                       (int)options->jetstream);
+        return RB_ERR_INVALID;
+    }
+    if (!set_text(config->jetstream.store_dir, sizeof(config->jetstream.store_dir),
+                  options->store_dir, "store_dir", error)) {
+        return RB_ERR_INVALID;
+    }
+    config->jetstream.enabled = options->jetstream == RB_JETSTREAM_ON ||
+                                (options->jetstream == RB_JETSTREAM_DEFAULT &&
+                                 (config->jetstream.enabled || options->config_text == NULL));
     config->port = options->port != 0 ? options->port : config->port;
     config->shards = options->shards != 0 ? options->shards : config->shards;
     if (options->monitor_port != 0) {
@@ -190,11 +208,51 @@ static enum rb_err load(const struct rb_server_options *options, const char *tex
     return err == RB_OK ? override(options, config, error) : err;
 }
 
+/* Every server has one of its own, since several of a process, or of a machine, must not meet in it. */
+static enum rb_err need_store(struct rb_server *server, struct rb_config *config)
+{
+    const char *tmp = getenv("TMPDIR");
+    if (!config->jetstream.enabled || config->jetstream.store_dir[0] != '\0') {
+        return RB_OK;
+    }
+    if (server->temporary[0] == '\0') {
+        int len = snprintf(server->temporary, sizeof(server->temporary), "%s/ringbus-XXXXXX",
+                           tmp == NULL || tmp[0] == '\0' ? "/tmp" : tmp);
+        if ((size_t)len >= sizeof(server->temporary) || mkdtemp(server->temporary) == NULL) {
+            (void)snprintf(server->error, sizeof(server->error),
+                           "Can't start JetStream: %s: cannot make a directory for its store",
+                           tmp == NULL || tmp[0] == '\0' ? "/tmp" : tmp);
+            server->temporary[0] = '\0';
+            return RB_ERR_IO;
+        }
+    }
+    (void)snprintf(config->jetstream.store_dir, sizeof(config->jetstream.store_dir), "%s",
+                   server->temporary);
+    config->jetstream.temporary = true;
+    return RB_OK;
+}
+
+static int remove_one(const char *path, const struct stat *found, int type, struct FTW *at)
+{
+    (void)remove(path);
+    return 0;
+}
+
+static void remove_store(struct rb_server *server)
+{
+    if (server->temporary[0] != '\0') {
+        (void)nftw(server->temporary, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    }
+}
+
 static enum rb_err load_again(void *ctx, const struct rb_config *running,
                               struct rb_config *ret_config, char error[RB_CONFIG_ERROR_MAX])
 {
-    const struct rb_server *server = ctx;
+    struct rb_server *server = ctx;
     enum rb_err err = load(&server->options, server->options.config_text, ret_config, error);
+    if (err == RB_OK) {
+        err = need_store(server, ret_config);
+    }
     if (err != RB_OK) {
         rb_config_deinit(ret_config);
     }
@@ -260,6 +318,9 @@ static bool start(struct rb_server *server)
     struct rb_config config;
     enum rb_err err = load(&server->options, server->options.config_text, &config, server->error);
     if (err == RB_OK) {
+        err = need_store(server, &config);
+    }
+    if (err == RB_OK) {
         err = open_log(server, &config);
     }
     if (err == RB_OK) {
@@ -295,6 +356,7 @@ static void free_server(struct rb_server *server)
     if (server->running != NULL) {
         rb_running_stop(server->running);
     }
+    remove_store(server);
     rb_logout_close(server->logout);
     (void)pthread_mutex_destroy(&server->lock);
     (void)pthread_cond_destroy(&server->changed);
@@ -322,7 +384,7 @@ static struct rb_server *make_server(const struct rb_server_options *options)
 {
     struct rb_server *server = calloc(1, sizeof(*server));
     struct rb_server_options copy = *options;
-    copy.config_text = copy.host = copy.server_name = copy.unix_socket = NULL;
+    copy.config_text = copy.host = copy.server_name = copy.unix_socket = copy.store_dir = NULL;
     if (server == NULL) {
         return NULL;
     }
@@ -334,10 +396,11 @@ static struct rb_server *make_server(const struct rb_server_options *options)
     (void)pthread_mutex_init(&server->lock, NULL);
     server->options = copy;
     const char *const *from[] = { &options->config_text, &options->host, &options->server_name,
-                                  &options->unix_socket };
+                                  &options->unix_socket, &options->store_dir };
     const char **to[] = { &server->options.config_text, &server->options.host,
-                          &server->options.server_name, &server->options.unix_socket };
-    for (int i = 0; i < 4; i++) {
+                          &server->options.server_name, &server->options.unix_socket,
+                          &server->options.store_dir };
+    for (int i = 0; i < 5; i++) {
         *to[i] = *from[i];
         if (!copy_text(to[i])) {
             free_server(server);
@@ -452,6 +515,12 @@ const char *rb_server_monitor_url(const struct rb_server *server)
     return server->monitor_url[0] == '\0' ? NULL : server->monitor_url;
 }
 
+const char *rb_server_store_directory(const struct rb_server *server)
+{
+    const struct rb_jetstream *jetstream = rb_node_shared(server->node)->jetstream;
+    return jetstream == NULL ? NULL : rb_jetstream_directory(jetstream);
+}
+
 const char *rb_server_id(const struct rb_server *server)
 {
     return rb_node_id(server->node);
@@ -502,6 +571,9 @@ bool rb_server_reload(struct rb_server *server, const char *config_text, char *e
     } else {
         struct rb_config config;
         err = load(&server->options, config_text, &config, text);
+        if (err == RB_OK) {
+            err = need_store(server, &config);
+        }
         if (err == RB_OK) {
             err = rb_node_reload(server->node, &config, text);
         }

@@ -44,7 +44,7 @@ enum rb_request_kind {
 struct rb_request {
     struct rb_request *next; /* the services' */
     enum rb_request_kind kind;
-    enum rb_doc_kind doc;
+    enum rb_monitor_doc doc;
     enum rb_encoding encoding;
     uint32_t home;           /* the shard that publishes the answer */
     uint32_t reply_account;  /* id, in which it does */

@@ -89,6 +89,9 @@ static bool write_doc(struct answer *a, const struct rb_monitor_view *view,
     if (a->request->kind == RB_REQUEST_ACCOUNT_INFO) {
         return rb_doc_account_info(view, options->account, json, error);
     }
+    if (a->request->kind == RB_REQUEST_ACCOUNT_DOC && a->request->doc == RB_DOC_JSZ) {
+        return rb_doc_jsz_account(view, options, json, error);
+    }
     return rb_doc_build(a->request->doc, view, options, true, json, error);
 }
 
@@ -191,10 +194,6 @@ static bool answer_doc(struct answer *a)
     struct rb_monitor_view view;
     if (!rb_doc_from_json(a->request->doc, a->request->body, &options, &error)) {
         return fail_options(a, &error);
-    }
-    if (a->request->kind == RB_REQUEST_ACCOUNT_DOC && a->request->doc == RB_DOC_JSZ) {
-        rb_doc_options_deinit(&options);
-        return fail(a, 500, "jetstream not enabled", true);
     }
     bool answered;
     enum rb_err err = RB_ERR_LIMIT;

@@ -164,6 +164,8 @@ static void set_info(struct rb_core_settings *settings, const struct rb_config *
         .tls_available = tls->set && config->allow_non_tls,
         .tls_verify = tls->set && tls->verify,
         .max_payload = config->max_payload,
+        .jetstream = config->jetstream.enabled,
+        .domain = keep_text(arena, config->jetstream.enabled ? config->jetstream.domain : ""),
         .api_lvl = 5,
     };
     options->ws_info = options->info;

@@ -1,6 +1,6 @@
 /* shard.c - the turn of one reactor.
  *
- *   poll transport -> take mail -> finished jobs, tasks -> step events -> expire timers -> publish
+ *   poll transport -> take mail -> finished jobs, tasks -> step events -> expire timers -> JetStream -> publish
  *   mail, wake neighbours -> flush sends
  *
  * 1. Mail is taken after the poll and before the events of that poll are stepped. What another shard published
@@ -10,6 +10,9 @@
  *    subscriptions of ended connections stay until there is room again.
  * 4. New settings may change more interest at once than the rings hold. The node lets one shard at a time apply them, so
  *    that this one can wait for the others to take their mail.
+ * 5. JetStream takes its turn when all events are stepped, so that one write of its log holds what they brought, and before the sends
+ *    of the turn, so that what it acknowledges leaves with them. While a ring is nearly full it waits: its answers need rings, too.
+ * 6. A shard that stops closes JetStream first, while its connections live: what waits for the disk is still acknowledged.
  */
 #include "server/shard.h"
 
@@ -24,11 +27,14 @@
 #include "ringbus/check.h"
 #include "server/closed.h"
 #include "server/events.h"
+#include "server/jetstream.h"
 #include "server/settings.h"
 
 #define TIGHT_BLOCKS 4 /* an operation needs at most one record per shard; this leaves a margin */
 #define QUEUES_MAX 256
 #define WAIT_NS 100000
+#define CLOSE_POLL_NS 5000000
+#define CLOSE_NS (10 * UINT64_C(1000000000)) /* JetStream's end; a checkpoint of every stream */
 #define ATTACH_BYTES                                                                               \
     16384 /* payloads from here on change their owner instead of being copied twice */
 
@@ -55,7 +61,9 @@ struct rb_shard {
     uint32_t index, count;
     uint32_t listeners[RB_LISTENERS_MAX];
     uint32_t listener_count;
-    bool stopping, applying;
+    bool stopping, applying, gave_up;
+    struct rb_jetstream_part *jetstream; /* NULL: none */
+    uint64_t close_by_ns;                /* of JetStream, once it stops */
     struct rb_log_limit accept_limit;
     pthread_mutex_t task_lock;
     struct rb_task *task_head, *task_tail;
@@ -420,6 +428,17 @@ static bool take_jobs(struct rb_shard *shard)
 
 /* The turn */
 
+/* -1: never. */
+static int64_t until_ns(uint64_t due_ns, uint64_t now_ns)
+{
+    return due_ns == UINT64_MAX ? -1 : due_ns <= now_ns ? 0 : (int64_t)(due_ns - now_ns);
+}
+
+static int64_t earlier(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns < 0 || (b_ns >= 0 && b_ns < a_ns) ? b_ns : a_ns;
+}
+
 static int64_t wait_ns(struct rb_shard *shard, int64_t max_ns)
 {
     struct rb_core *core = &shard->core;
@@ -429,7 +448,14 @@ static int64_t wait_ns(struct rb_shard *shard, int64_t max_ns)
         atomic_load(&shard->tasks_wait)) {
         return 0;
     }
-    int64_t wait = rb_wheel_wait_ns(&core->wheel, rb_env_now(core->env));
+    uint64_t now_ns = rb_env_now(core->env);
+    int64_t wait = rb_wheel_wait_ns(&core->wheel, now_ns);
+    if (shard->jetstream != NULL && !core->mail_tight) {
+        wait = earlier(wait, until_ns(rb_jetstream_part_due(shard->jetstream), now_ns));
+    }
+    if (shard->close_by_ns != 0) {
+        wait = earlier(wait, CLOSE_POLL_NS);
+    }
     if (wait < 0 || (max_ns >= 0 && max_ns < wait)) {
         wait = max_ns;
     }
@@ -488,6 +514,32 @@ static void step_event(struct rb_shard *shard, const struct rb_event *event)
     }
 }
 
+/* Invariant 6. True when it is closed, or was given up. */
+static bool end_jetstream(struct rb_shard *shard)
+{
+    struct rb_core *core = &shard->core;
+    if (shard->jetstream == NULL || shard->gave_up) {
+        return true;
+    }
+    if (shard->close_by_ns == 0) {
+        shard->close_by_ns = core->now_ns + CLOSE_NS;
+        rb_jetstream_part_close(shard->jetstream);
+    }
+    if (rb_jetstream_part_closed(shard->jetstream)) {
+        shard->close_by_ns = 0;
+        shard->jetstream = NULL;
+        return true;
+    }
+    if (core->now_ns >= shard->close_by_ns) {
+        rb_log_err(core->log,
+                   "JetStream did not close within %u s: its disk does not answer; what was "
+                   "acknowledged is there",
+                   (uint32_t)(CLOSE_NS / 1000000000));
+        shard->gave_up = true;
+    }
+    return shard->gave_up;
+}
+
 static void see_stopping(struct rb_shard *shard)
 {
     if (atomic_load(&shard->options.shared->stopping) == 0) {
@@ -497,6 +549,9 @@ static void see_stopping(struct rb_shard *shard)
         rb_shard_unlisten(shard);
     }
     shard->stopping = true;
+    if (!end_jetstream(shard)) {
+        return;
+    }
     rb_conn_end_all(&shard->core, RB_CLOSE_SHUTDOWN); /* again each turn: some may still arrive */
 }
 
@@ -515,6 +570,9 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     for (struct rb_timer *timer; (timer = rb_wheel_expire(&core->wheel, core->now_ns)) != NULL;) {
         rb_conn_timer(core, timer);
         worked = true;
+    }
+    if (shard->jetstream != NULL && !core->mail_tight) {
+        worked |= rb_jetstream_part_turn(shard->jetstream);
     }
     see_stopping(shard);
     look_for_room(shard);
@@ -566,6 +624,17 @@ static void account_up(void *ctx, struct rb_account *account)
 {
     struct rb_shard *shard = ctx;
     rb_events_account_up(shard->events, account);
+    if (shard->jetstream != NULL) {
+        rb_jetstream_part_changed(shard->jetstream);
+    }
+}
+
+static void interest(void *ctx, struct rb_account *account, struct rb_slice subject)
+{
+    struct rb_shard *shard = ctx;
+    if (shard->jetstream != NULL) {
+        rb_jetstream_part_interest(shard->jetstream, account, subject);
+    }
 }
 
 static void hook_timer(void *ctx, struct rb_timer *timer)
@@ -603,7 +672,7 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
                                           .account_up = account_up,
                                           .conn_ended = conn_ended,
                                           .timer = hook_timer,
-                                          .traced = traced,
+                                          .interest = interest,
                                           .ctx = shard };
     core->auth_hook = options->shared->auth_hook;
     core->account_table = options->shared->accounts;
@@ -693,6 +762,9 @@ enum rb_err rb_shard_apply(struct rb_shard *shard, const struct rb_core_settings
     shard->applying = true;
     enum rb_err err = rb_core_apply(&shard->core, settings);
     shard->applying = false;
+    if (shard->jetstream != NULL) {
+        rb_jetstream_part_changed(shard->jetstream);
+    }
     set_ports(shard);
     return err;
 }
@@ -706,7 +778,23 @@ void rb_shard_unlisten(struct rb_shard *shard)
 
 bool rb_shard_stopped(const struct rb_shard *shard)
 {
-    return shard->stopping && rb_list_empty(&shard->core.conns);
+    return shard->stopping && (shard->jetstream == NULL || shard->gave_up) &&
+           rb_list_empty(&shard->core.conns);
+}
+
+bool rb_shard_gave_up(const struct rb_shard *shard)
+{
+    return shard->gave_up;
+}
+
+void rb_shard_set_jetstream(struct rb_shard *shard, struct rb_jetstream_part *part)
+{
+    shard->jetstream = part;
+}
+
+struct rb_jetstream_part *rb_shard_jetstream(const struct rb_shard *shard)
+{
+    return shard->jetstream;
 }
 
 const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard)

@@ -20,6 +20,8 @@
 struct rb_auth_hook;
 struct rb_closed;
 struct rb_events;
+struct rb_jetstream;
+struct rb_jetstream_part;
 struct rb_node;
 struct rb_process_usage;
 struct rb_services;
@@ -48,7 +50,8 @@ struct rb_node_shared {
     _Atomic uint64_t tls_rate;
     _Atomic uint64_t event_seq; /* of events and answers of the system account */
     _Atomic(const struct rb_core_stats *) stats[RB_SHARDS_MAX];
-    struct rb_services *services; /* NULL (simulator): what needs the whole node is refused */
+    struct rb_jetstream *jetstream; /* NULL: it is off */
+    struct rb_services *services;   /* NULL (simulator): what needs the whole node is refused */
     /* NULL: not measured. Thread: shard 0. */
     void (*process_usage)(struct rb_process_usage *usage, uint64_t now_ns);
     uint32_t core_count;
@@ -73,6 +76,11 @@ struct rb_shard_options {
 
 RB_MUST_CHECK enum rb_err rb_shard_create(const struct rb_shard_options *options,
                                           struct rb_shard **ret_shard);
+/**
+ * JetStream of this shard from now on; it stays the caller's, and lives longer than the shard's last turn. Before the first turn.
+ */
+void rb_shard_set_jetstream(struct rb_shard *shard, struct rb_jetstream_part *part);
+struct rb_jetstream_part *rb_shard_jetstream(const struct rb_shard *shard); /* NULL: none */
 /** After it stopped: takes no tasks any more, and runs those that wait. */
 void rb_shard_close(struct rb_shard *shard);
 /** After it stopped (rb_shard_stopped). Asserts that every pool is full again. */
@@ -93,8 +101,10 @@ RB_MUST_CHECK enum rb_err rb_shard_listen(struct rb_shard *shard, const struct r
 void rb_shard_unlisten(struct rb_shard *shard);
 /** One turn. Waits at most `timeout_max_ns` (-1: until there is work, 0: not at all). True if it did work. */
 bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns);
-/** `stopping` was seen and the last connection is closed. */
+/** `stopping` was seen, JetStream is closed (or was given up: rb_shard_gave_up) and the last connection, too. */
 bool rb_shard_stopped(const struct rb_shard *shard);
+/** JetStream did not close in time: its disk hangs. Neither it nor the shard can be freed. */
+bool rb_shard_gave_up(const struct rb_shard *shard);
 const struct rb_core_stats *rb_shard_stats(const struct rb_shard *shard);
 /** Subscriptions of an account, for checkers in the same thread; NULL: it has none. */
 const struct rb_sublist *rb_shard_sublist(const struct rb_shard *shard, uint32_t account);

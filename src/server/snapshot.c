@@ -25,6 +25,7 @@ void rb_snapshot_deinit(struct rb_snapshot *snapshot)
     free(snapshot->conns);
     free(snapshot->accounts);
     free(snapshot->subs);
+    free(snapshot->js_accounts);
     if (snapshot->arena != NULL) {
         rb_arena_destroy(snapshot->arena);
     }
@@ -66,6 +67,16 @@ struct rb_account_snapshot *rb_snapshot_account(struct rb_snapshot *snapshot)
     struct rb_account_snapshot *account = grow(snapshot, &items, &snapshot->account_count,
                                                &snapshot->account_cap, sizeof(*snapshot->accounts));
     snapshot->accounts = items;
+    return account;
+}
+
+struct rb_js_account_snapshot *rb_snapshot_js_account(struct rb_snapshot *snapshot)
+{
+    void *items = snapshot->js_accounts;
+    struct rb_js_account_snapshot *account =
+        grow(snapshot, &items, &snapshot->js_account_count, &snapshot->js_account_cap,
+             sizeof(*snapshot->js_accounts));
+    snapshot->js_accounts = items;
     return account;
 }
 

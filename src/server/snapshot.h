@@ -65,6 +65,34 @@ struct rb_account_snapshot {
     uint64_t fanout_sum, fanout_count; /* over cached results */
 };
 
+/** One consumer; `info` is its members as JSON, as the API shows them. */
+struct rb_consumer_snapshot {
+    struct rb_slice name, description, info;
+    uint64_t created_ns;
+    bool direct;
+    uint64_t delivered_consumer_seq, delivered_stream_seq, floor_consumer_seq, floor_stream_seq;
+    uint64_t ack_pending, redelivered, waiting, pending;
+};
+/** One stream; `config` and `state` are JSON objects; empty when they were not asked for. */
+struct rb_stream_snapshot {
+    struct rb_slice name, config, state;
+    struct rb_slice why; /* it is not served, or takes no messages: why; else empty */
+    bool offline;
+    uint64_t created_ns, messages, bytes, first_seq, last_seq, consumer_count;
+    struct rb_consumer_snapshot *consumers;
+    uint32_t listed_count; /* of `consumers` */
+};
+/** JetStream of one account. */
+struct rb_js_account_snapshot {
+    struct rb_slice name;
+    int64_t memory, storage, max_memory, max_storage;
+    uint64_t api_total, api_errors, stream_count, consumer_count;
+    struct rb_stream_snapshot *streams; /* only when asked for */
+    uint32_t listed_count;              /* of `streams` */
+};
+
+#define RB_ACCOUNT_NAME_MAX 512
+
 enum { RB_CONNS_OPEN = 1, RB_CONNS_CLOSED = 2 };
 
 /** What is asked of each shard; which parts are wanted. */
@@ -77,6 +105,10 @@ struct rb_snapshot_request {
     bool accounts;
     bool subs; /* every subscription of `sub_account` (-1: of all) */
     int64_t sub_account;
+    bool js;                              /* accounts with JetStream */
+    bool js_streams, js_consumers;        /* their streams, those's consumers */
+    bool js_documents;                    /* config, state and info of these */
+    char js_account[RB_ACCOUNT_NAME_MAX]; /* only this one; empty: all */
 };
 
 /** Grows by one shard's part per rb_shard_snapshot. */
@@ -86,10 +118,15 @@ struct rb_snapshot {
     struct rb_conn_snapshot *conns;
     struct rb_account_snapshot *accounts;
     struct rb_sub_snapshot *subs;
+    struct rb_js_account_snapshot *js_accounts;
+    uint32_t js_account_count, js_account_cap;
+    struct rb_slice js_failure; /* the log has stopped, or the disk is full; empty: all is well */
     uint32_t conn_count, conn_cap, account_count, account_cap, sub_count, sub_cap;
     bool incomplete; /* memory was refused */
 };
 
+/** The part about JetStream; called by rb_shard_snapshot. */
+void rb_shard_snapshot_js(void *shard, struct rb_snapshot *snapshot);
 /** An rb_ask: `arg` is a struct rb_snapshot. */
 void rb_shard_snapshot(void *shard, void *arg);
 void rb_snapshot_init(struct rb_snapshot *snapshot, const struct rb_snapshot_request *request);
@@ -98,6 +135,7 @@ void rb_snapshot_deinit(struct rb_snapshot *snapshot);
 /** For collectors: the next zeroed entry, valid until the one after it; NULL (and `incomplete`) when memory is refused. */
 struct rb_conn_snapshot *rb_snapshot_conn(struct rb_snapshot *snapshot);
 struct rb_account_snapshot *rb_snapshot_account(struct rb_snapshot *snapshot);
+struct rb_js_account_snapshot *rb_snapshot_js_account(struct rb_snapshot *snapshot);
 struct rb_sub_snapshot *rb_snapshot_sub(struct rb_snapshot *snapshot);
 /** Zeroed memory in the snapshot's arena; NULL when refused. */
 void *rb_snapshot_take(struct rb_snapshot *snapshot, size_t bytes);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "ringbus/check.h"
+#include "js/js.h"
+#include "server/jetstream.h"
 #include "server/node.h"
 #include "server/shard.h"
 #include "tls/tls.h"
@@ -18,6 +20,7 @@
 struct glance {
     struct rb_top top;
     uint64_t memory_used_bytes, memory_limit_bytes;
+    struct rb_wal_stats log; /* of the shard's homes together */
 };
 
 struct source {
@@ -33,6 +36,20 @@ struct source {
     char host[RB_CONFIG_TEXT_MAX];
 };
 
+static void glance_at_logs(const struct rb_jetstream_part *part, struct rb_wal_stats *sum)
+{
+    struct rb_js *js;
+    for (uint32_t i = 0; part != NULL && (js = rb_jetstream_part_js(part, i)) != NULL; i++) {
+        struct rb_wal_stats stats;
+        rb_wal_stats(js->log, &stats);
+        sum->batches += stats.batches;
+        sum->records += stats.records;
+        sum->bytes += stats.bytes;
+        sum->carried += stats.carried;
+        sum->file_count += stats.file_count;
+    }
+}
+
 static void glance_at(void *shard, void *arg)
 {
     struct glance *glance = arg;
@@ -40,6 +57,7 @@ static void glance_at(void *shard, void *arg)
     glance->top = core->top;
     glance->memory_used_bytes = core->budget->used_bytes;
     glance->memory_limit_bytes = core->budget->limit_bytes;
+    glance_at_logs(rb_shard_jetstream(shard), &glance->log);
 }
 
 static int by_messages(const void *left, const void *right)
@@ -89,10 +107,25 @@ static void fill_counters(const struct rb_core_stats *stats, struct rb_monitor_s
     };
 }
 
+/* The homes of a shard together; the histogram is that of its own one. */
+static void fill_jetstream(const struct rb_jetstream_part *part, struct rb_monitor_shard *out)
+{
+    const struct rb_js *js;
+    for (uint32_t i = 0; part != NULL && (js = rb_jetstream_part_js(part, i)) != NULL; i++) {
+        out->js_publishes += rb_counter_get(&js->stats.publishes);
+        out->js_refused += rb_counter_get(&js->stats.refused);
+        out->js_delivered += rb_counter_get(&js->stats.delivered);
+        out->js_redelivered += rb_counter_get(&js->stats.redelivered);
+        out->js_consumer_acks += rb_counter_get(&js->stats.consumer_acks);
+        out->js_commit_ns = i == 0 ? &js->stats.commit_ns : out->js_commit_ns;
+    }
+}
+
 static enum rb_err fill_shard(struct source *source, uint32_t index)
 {
     struct rb_monitor_shard *out = &source->shards[index];
     fill_counters(rb_node_shard_stats(source->node, index), out);
+    fill_jetstream(rb_node_jetstream(source->node, index), out);
     struct glance *glance = calloc(1, sizeof(*glance));
     if (glance == NULL) {
         return RB_ERR_MEMORY;
@@ -107,6 +140,11 @@ static enum rb_err fill_shard(struct source *source, uint32_t index)
     source->glances[index] = glance;
     out->memory_used_bytes = glance->memory_used_bytes;
     out->memory_limit_bytes = glance->memory_limit_bytes;
+    out->log_batches = glance->log.batches;
+    out->log_records = glance->log.records;
+    out->log_bytes = glance->log.bytes;
+    out->log_carried = glance->log.carried;
+    out->log_files = glance->log.file_count;
     fill_top(source, index);
     return RB_OK;
 }
@@ -169,6 +207,10 @@ static enum rb_err source_open(void *ctx, struct rb_monitor_view *view)
         .shards = source->shards,
         .shard_count = source->shard_count,
     };
+    if (rb_node_shared(node)->jetstream != NULL) {
+        rb_jetstream_view(rb_node_shared(node)->jetstream, source->config->policy,
+                          &view->jetstream);
+    }
     for (uint32_t i = 0; i < source->shard_count; i++) {
         enum rb_err err = fill_shard(source, i);
         if (err != RB_OK) {

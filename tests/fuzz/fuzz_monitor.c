@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void build(struct fake_view *fake, enum rb_doc_kind kind,
+static void build(struct fake_view *fake, enum rb_monitor_doc kind,
                   const struct rb_doc_options *options, bool system)
 {
     struct rb_monitor_source source = fake_source(fake);
@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0) {
         return 0;
     }
-    enum rb_doc_kind kind = (enum rb_doc_kind)((data[0] & 127) % RB_DOC_COUNT);
+    enum rb_monitor_doc kind = (enum rb_monitor_doc)((data[0] & 127) % RB_DOC_COUNT);
     bool system = data[0] >= 128;
     struct rb_slice text = rb_slice_of(data + 1, size - 1);
     struct rb_doc_options options;

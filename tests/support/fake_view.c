@@ -169,6 +169,21 @@ static enum rb_err open_view(void *ctx, struct rb_monitor_view *view)
         .shards = fake->shards,
         .shard_count = 2,
     };
+    if (fake->jetstream) {
+        view->jetstream = (struct rb_monitor_jetstream){ .enabled = true,
+                                                         .directory = "/store/jetstream",
+                                                         .max_memory = 1 << 20,
+                                                         .max_storage = 1 << 30,
+                                                         .memory = 5,
+                                                         .storage = 71,
+                                                         .reserved_storage = 7,
+                                                         .api_total = 9,
+                                                         .api_errors = 1,
+                                                         .accounts = 2,
+                                                         .streams = 2,
+                                                         .consumers = 1,
+                                                         .messages = 3 };
+    }
     return RB_OK;
 }
 
@@ -334,6 +349,66 @@ static void fill_accounts(struct rb_snapshot *snapshot)
     }
 }
 
+static void fill_streams(const struct fake_view *fake, struct rb_snapshot *snapshot,
+                         struct rb_js_account_snapshot *account)
+{
+    struct rb_stream_snapshot *streams = rb_snapshot_take(snapshot, 2 * sizeof(*streams));
+    streams[0] = (struct rb_stream_snapshot){ .name = RB_S("ORDERS"),
+                                              .created_ns = FAKE_NOW_NS - 9 * S,
+                                              .messages = 3,
+                                              .bytes = 76,
+                                              .first_seq = 1,
+                                              .last_seq = 3,
+                                              .consumer_count = 1 };
+    streams[1] = (struct rb_stream_snapshot){ .name = RB_S("SPARE") };
+    if (fake->stream_broken) {
+        streams[1].offline = true;
+        streams[1].why = RB_S("a command is unknown");
+    }
+    if (snapshot->request.js_documents) {
+        streams[0].config = RB_S("{\"name\":\"ORDERS\",\"subjects\":[\"o.\\u003e\"],\"x\":{}}");
+        streams[0].state = RB_S("{\"messages\":3,\"bytes\":76}");
+        streams[1].config = fake->stream_broken ? RB_S("") : RB_S("{\"name\":\"SPARE\"}");
+        streams[1].state = fake->stream_broken ? RB_S("") : RB_S("{\"messages\":0}");
+    }
+    if (snapshot->request.js_consumers) {
+        streams[0].consumers = rb_snapshot_take(snapshot, sizeof(*streams[0].consumers));
+        streams[0].consumers[0] = (struct rb_consumer_snapshot){
+            .name = RB_S("C"),
+            .description = RB_S("a \"quoted\" one"),
+            .created_ns = FAKE_NOW_NS - 8 * S,
+            .info = RB_S(
+                "\"stream_name\":\"ORDERS\",\"name\":\"C\",\"config\":{\"a\":[1,{\"b\":\"},\"}]},"
+                "\"num_pending\":2"),
+            .delivered_stream_seq = 1,
+            .pending = 2
+        };
+        streams[0].listed_count = 1;
+    }
+    account->streams = streams;
+    account->listed_count = 2;
+}
+
+static void fill_jetstream(const struct fake_view *fake, struct rb_snapshot *snapshot)
+{
+    const char *only = snapshot->request.js_account;
+    for (uint32_t id = 3; id >= 2; id--) { /* not in the order of their names */
+        if (only[0] != '\0' && !rb_slice_equal(accounts[id].name, rb_slice_text(only))) {
+            continue;
+        }
+        struct rb_js_account_snapshot *account = rb_snapshot_js_account(snapshot);
+        *account = (struct rb_js_account_snapshot){ .name = accounts[id].name,
+                                                    .memory = 5,
+                                                    .storage = 71,
+                                                    .max_memory = -1,
+                                                    .max_storage = 1000,
+                                                    .api_total = id };
+        if (id == 2 && snapshot->request.js_streams) {
+            fill_streams(fake, snapshot, account);
+        }
+    }
+}
+
 static enum rb_err collect(void *ctx, const struct rb_snapshot_request *request,
                            const struct rb_snapshot **ret_snapshot)
 {
@@ -352,6 +427,9 @@ static enum rb_err collect(void *ctx, const struct rb_snapshot_request *request,
     }
     if (request->accounts) {
         fill_accounts(&fake->snapshot);
+    }
+    if (request->js) {
+        fill_jetstream(fake, &fake->snapshot);
     }
     if (request->subs) {
         for (size_t i = 0; i < 3; i++) {

@@ -18,6 +18,8 @@ struct fake_view {
     uint64_t extra_msgs;  /* added to the counters: traffic */
     enum rb_err open_err, collect_err;
     bool not_accepting;
+    bool jetstream;      /* account A has two streams, one of them with a consumer */
+    bool stream_broken;  /* the second one is offline */
     uint32_t open_count; /* views that were opened and not closed */
     uint32_t many_conns; /* made in addition to the usual ones */
 };

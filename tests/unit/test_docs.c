@@ -47,7 +47,7 @@ static int tear_down(void **state)
 }
 
 /* Plans, collects and builds as the monitor does; the text, or "" with `error`. */
-static const char *build(struct fixture *f, enum rb_doc_kind kind,
+static const char *build(struct fixture *f, enum rb_monitor_doc kind,
                          const struct rb_doc_options *options, bool system)
 {
     struct rb_monitor_view view;
@@ -73,7 +73,7 @@ static const char *build(struct fixture *f, enum rb_doc_kind kind,
 }
 
 /* By query string; "" with `error` when refused. */
-static const char *ask(struct fixture *f, enum rb_doc_kind kind, const char *query)
+static const char *ask(struct fixture *f, enum rb_monitor_doc kind, const char *query)
 {
     struct rb_doc_options options;
     if (!rb_doc_from_query(kind, rb_slice_text(query), &options, &f->error)) {
@@ -83,7 +83,7 @@ static const char *ask(struct fixture *f, enum rb_doc_kind kind, const char *que
     return build(f, kind, &options, false);
 }
 
-static const char *ask_json(struct fixture *f, enum rb_doc_kind kind, const char *body)
+static const char *ask_json(struct fixture *f, enum rb_monitor_doc kind, const char *body)
 {
     struct rb_doc_options options;
     if (!rb_doc_from_json(kind, rb_slice_text(body), &options, &f->error)) {
@@ -121,7 +121,7 @@ static void documents_are_exact(void **state)
 {
     static const struct {
         const char *name, *query;
-        enum rb_doc_kind kind;
+        enum rb_monitor_doc kind;
     } cases[] = {
         { "varz", "", RB_DOC_VARZ },
         { "connz", "", RB_DOC_CONNZ },
@@ -171,7 +171,7 @@ static void varz_tells_of_the_websocket_listener(void **state)
 static void queries_are_refused_in_natss_words(void **state)
 {
     static const struct {
-        enum rb_doc_kind kind;
+        enum rb_monitor_doc kind;
         const char *query, *text;
     } cases[] = {
         { RB_DOC_CONNZ, "subs=x",
@@ -577,6 +577,93 @@ static void the_dashboard_needs_nothing_from_outside(void **state)
     free(text);
 }
 
+/* JetStream */
+
+static void jsz_pages_accounts_and_cuts_details(void **state)
+{
+    struct fixture *f = *state;
+    f->fake.jetstream = true;
+    expect_golden("jsz-all", ask(f, RB_DOC_JSZ, "consumers=1&config=1&raft=1"));
+    const char *text = ask(f, RB_DOC_JSZ, "consumers=1&acc=A");
+    assert_non_null(strstr(text, "\"num_pending\": 2"));
+    assert_null(strstr(text, "\"config\": {\n                \"a\"")); /* not asked for */
+    assert_null(strstr(text, "\"name\": \"B\""));
+    text = ask(f, RB_DOC_JSZ, "");
+    assert_null(strstr(text, "account_details"));
+    assert_null(strstr(text, "streams_leader"));
+    assert_false(f->fake.last_request.js_streams);
+    text = ask(f, RB_DOC_JSZ, "accounts=1&offset=1");
+    assert_non_null(strstr(text, "\"name\": \"B\""));
+    assert_null(strstr(text, "\"name\": \"A\""));
+    assert_null(strstr(text, "stream_detail"));
+    text = ask(f, RB_DOC_JSZ, "accounts=1&limit=1");
+    assert_non_null(strstr(text, "\"name\": \"A\""));
+    assert_null(strstr(text, "\"name\": \"B\""));
+    assert_null(strstr(ask(f, RB_DOC_JSZ, "acc=nobody"), "account_details"));
+    (void)ask(f, RB_DOC_JSZ, "leader-only=1");
+    assert_true(f->built);
+    f->fake.jetstream = false;
+    (void)ask(f, RB_DOC_JSZ, "leader-only=1");
+    assert_false(f->built);
+}
+
+static void healthz_looks_at_streams(void **state)
+{
+    static const struct {
+        const char *query, *text;
+        int status;
+    } cases[] = {
+        { "",
+          "{\"status\":\"unavailable\",\"status_code\":503,\"error\":\"JetStream stream 'A \\u003e "
+          "SPARE' "
+          "could not be recovered: a command is unknown\"}",
+          503 },
+        { "js-enabled-only=1", "{\"status\":\"ok\",\"status_code\":200}", 200 },
+        { "js-server-only=1", "{\"status\":\"ok\",\"status_code\":200}", 200 },
+        { "account=A&stream=ORDERS&consumer=C", "{\"status\":\"ok\",\"status_code\":200}", 200 },
+        { "account=X",
+          "{\"status\":\"unavailable\",\"status_code\":404,\"error\":\"JetStream account \\\"X\\\" "
+          "not "
+          "found\"}",
+          404 },
+        { "account=A&stream=X",
+          "{\"status\":\"unavailable\",\"status_code\":404,\"error\":\"JetStream stream \\\"X\\\" "
+          "not found "
+          "on account \\\"A\\\"\"}",
+          404 },
+        { "account=A&stream=ORDERS&consumer=X&details=1",
+          "{\"status\":\"error\",\"status_code\":404,\"errors\":[{\"type\":\"CONSUMER\","
+          "\"account\":\"A\","
+          "\"stream\":\"ORDERS\",\"consumer\":\"X\",\"error\":\"JetStream consumer \\\"X\\\" not "
+          "found for "
+          "stream \\\"ORDERS\\\" on account \\\"A\\\"\"}]}",
+          404 },
+    };
+    struct fixture *f = *state;
+    f->fake.jetstream = true;
+    f->fake.stream_broken = true;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rb_doc_options options;
+        assert_true(
+            rb_doc_from_query(RB_DOC_HEALTHZ, rb_slice_text(cases[i].query), &options, &f->error));
+        assert_string_equal(build(f, RB_DOC_HEALTHZ, &options, true), cases[i].text);
+        assert_int_equal(f->error.status, cases[i].status);
+    }
+}
+
+static void varz_tells_of_jetstream(void **state)
+{
+    struct fixture *f = *state;
+    f->fake.jetstream = true;
+    const char *text = ask_json(f, RB_DOC_VARZ, "");
+    assert_non_null(
+        strstr(text, "\"jetstream\":{\"config\":{\"max_memory\":1048576,\"max_storage\":1073741824,"
+                     "\"store_dir\":\"/store/jetstream\",\"sync_interval\":120000000000,"
+                     "\"sync_always\":true,\"strict\":true},\"stats\":{\"memory\":5,\"storage\":71,"
+                     "\"reserved_memory\":0,\"reserved_storage\":7,\"accounts\":2,\"ha_assets\":0,"
+                     "\"api\":{\"level\":5,\"total\":9,\"errors\":1}},\"limits\":{}}"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -595,6 +682,9 @@ int main(void)
         TEST(connz_filters_by_subject_in_system_requests),
         TEST(subsz_lists_and_tests),
         TEST(healthz_says_what_is_wrong),
+        TEST(jsz_pages_accounts_and_cuts_details),
+        TEST(healthz_looks_at_streams),
+        TEST(varz_tells_of_jetstream),
         TEST(clusters_pages_are_truly_empty),
         TEST(debug_vars_hide_arguments),
         TEST(usage_is_read_from_proc),

@@ -524,6 +524,47 @@ static void switches_are_pure(void **state)
     assert_true(!opts.debug && !opts.trace && !opts.monitor);
 }
 
+/* Defaults: a store of the server's own, gone with it. Given: it stays, and nobody else may have it. */
+static void jetstream_is_on(void **state)
+{
+    (void)state;
+    struct rb_server_options options = RB_SERVER_OPTIONS_INIT;
+    char path[512], error[512];
+    options.port = -1;
+    options.shards = 2;
+    struct rb_server *server = start_with(&options);
+    assert_non_null(rb_server_store_directory(server));
+    (void)snprintf(path, sizeof(path), "%s", rb_server_store_directory(server));
+    assert_int_equal(access(path, F_OK), 0);
+    rb_server_stop(server);
+    assert_int_not_equal(access(path, F_OK), 0);
+    options.jetstream = RB_JETSTREAM_OFF;
+    server = start_with(&options);
+    assert_null(rb_server_store_directory(server));
+    rb_server_stop(server);
+    options.jetstream = RB_JETSTREAM_DEFAULT;
+    options.config_text = "port: -1";
+    server = start_with(&options);
+    assert_null(rb_server_store_directory(server)); /* the text does not have it */
+    rb_server_stop(server);
+    char directory[] = "/tmp/ringbus-test-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    options.jetstream = RB_JETSTREAM_ON;
+    options.store_dir = directory;
+    server = start_with(&options);
+    (void)snprintf(path, sizeof(path), "%s/jetstream", directory);
+    assert_string_equal(rb_server_store_directory(server), path);
+    assert_null(rb_server_start(&options, error, sizeof(error)));
+    assert_non_null(strstr(error, "is in use by another server"));
+    rb_server_stop(server);
+    assert_int_equal(access(path, F_OK), 0);
+    options.jetstream = 7;
+    refused(&options, "jetstream 7 is no choice");
+    char command[600];
+    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -541,6 +582,7 @@ int main(void)
         cmocka_unit_test(lame_duck),
         cmocka_unit_test(stop_in_lame_duck),
         cmocka_unit_test(switches_are_pure),
+        cmocka_unit_test(jetstream_is_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,30 @@ static void indents_as_go(void **state)
     rb_text_deinit(&f.text);
 }
 
+/* JSON of others is laid out as our own, members can be left out. */
+static void takes_in_what_is_there(void **state)
+{
+    static const char raw[] = "{\"a\":[1,{\"b\":\"x,\\\"}\"}],\"e\":{},\"n\":[]}";
+    BEGIN(f, 2, 4096);
+    rb_json_out_object(&f.json);
+    rb_json_out_key(&f.json, "k");
+    rb_json_out_raw(&f.json, rb_slice_text(raw));
+    rb_json_out_raw_members(&f.json, RB_S("\"one\":{\"a\":\"},\"},\"two\":[2,3],\"three\":4"),
+                            "two");
+    rb_json_out_set_uint(&f.json, "z", 5);
+    rb_json_out_object_end(&f.json);
+    assert_string_equal(
+        f.text.ptr, "{\n  \"k\": {\n    \"a\": [\n      1,\n      {\n        \"b\": \"x,\\\"}\"\n  "
+                    "    }\n    ],"
+                    "\n    \"e\": {},\n    \"n\": []\n  },\n  \"one\": {\n    \"a\": \"},\"\n  },\n"
+                    "  \"three\": 4,\n  \"z\": 5\n}");
+    rb_text_deinit(&f.text);
+    BEGIN(flat, 0, 4096);
+    rb_json_out_raw(&flat.json, rb_slice_text(raw));
+    assert_string_equal(flat.text.ptr, raw);
+    rb_text_deinit(&flat.text);
+}
+
 static void stays_on_one_line(void **state)
 {
     BEGIN(f, 0, 4096);
@@ -232,15 +256,11 @@ static void grows_by_printf(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(indents_as_go),
-        cmocka_unit_test(stays_on_one_line),
-        cmocka_unit_test(leaves_out_what_is_empty),
-        cmocka_unit_test(escapes_as_go),
-        cmocka_unit_test(floats_are_shortest),
-        cmocka_unit_test(times_are_rfc3339),
-        cmocka_unit_test(uptimes_name_every_smaller_unit),
-        cmocka_unit_test(durations_are_gos),
-        cmocka_unit_test(refuses_beyond_its_limit),
+        cmocka_unit_test(indents_as_go),     cmocka_unit_test(takes_in_what_is_there),
+        cmocka_unit_test(stays_on_one_line), cmocka_unit_test(leaves_out_what_is_empty),
+        cmocka_unit_test(escapes_as_go),     cmocka_unit_test(floats_are_shortest),
+        cmocka_unit_test(times_are_rfc3339), cmocka_unit_test(uptimes_name_every_smaller_unit),
+        cmocka_unit_test(durations_are_gos), cmocka_unit_test(refuses_beyond_its_limit),
         cmocka_unit_test(grows_by_printf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

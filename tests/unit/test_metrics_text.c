@@ -192,9 +192,13 @@ static int tear_down(void **state)
 static struct reader scrape(struct fixture *f)
 {
     struct rb_monitor_view view;
-    struct rb_snapshot_request request = {
-        .conns = RB_CONNS_OPEN, .conn_account = -1, .accounts = true, .sub_account = -1
-    };
+    struct rb_snapshot_request request = { .conns = RB_CONNS_OPEN,
+                                           .conn_account = -1,
+                                           .accounts = true,
+                                           .sub_account = -1,
+                                           .js = f->fake.jetstream,
+                                           .js_streams = true,
+                                           .js_consumers = true };
     assert_int_equal(f->source.open(f->source.ctx, &view), RB_OK);
     view.http_requests = f->requests;
     f->requests[RB_PAGE_ROOT] = 3;
@@ -372,6 +376,21 @@ static void histograms_are_cumulative(void **state)
     free(r.list);
 }
 
+static void streams_have_their_series(void **state)
+{
+    struct fixture *f = *state;
+    f->fake.jetstream = true;
+    struct reader r = scrape(f);
+    assert_true(value_of(&r, "jetstream_server_jetstream_disabled", "") == 0);
+    assert_true(value_of(&r, "jetstream_server_total_message_bytes", "") == 76);
+    assert_true(value_of(&r, "jetstream_stream_total_messages", "stream_name=\"ORDERS\"") == 3);
+    assert_true(value_of(&r, "jetstream_stream_last_seq", "account=\"A\"") == 3);
+    assert_true(value_of(&r, "jetstream_consumer_num_pending",
+                         "consumer_desc=\"a \\\"quoted\\\" one\"") == 2);
+    assert_true(value_of(&r, "ringbus_jetstream_log_batches_total", "shard=\"0\"") == 0);
+    free(r.list);
+}
+
 static void names_with_quotes_are_escaped(void **state)
 {
     struct fixture *f = *state;
@@ -407,9 +426,9 @@ static void missing_histograms_are_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(exporters_names_are_there),       TEST(values_are_the_pages),
-        TEST(histograms_are_cumulative),       TEST(names_with_quotes_are_escaped),
-        TEST(missing_histograms_are_left_out),
+        TEST(exporters_names_are_there),     TEST(values_are_the_pages),
+        TEST(histograms_are_cumulative),     TEST(streams_have_their_series),
+        TEST(names_with_quotes_are_escaped), TEST(missing_histograms_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
