@@ -2,7 +2,7 @@
  *
  * Subjects that this server serves elsewhere (DIRECT.GET per stream, MSG.NEXT by consumers) are not listened to here, so that a
  * stream or consumer that is not there gives the core's "no responders". All others are, also those that nobody knows: they stay
- * without an answer.
+ * without an answer. An account without JetStream has one subscription for everything, and is told so.
  */
 #include "js/api.h"
 
@@ -485,6 +485,10 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
 {
     struct rb_js_api *api = ctx;
     struct rb_slice path = behind_prefix(api->account->js, msg->subject);
+    if (rb_slice_starts(path, RB_S("DIRECT.GET.")) ||
+        rb_slice_starts(path, RB_S("CONSUMER.MSG.NEXT."))) {
+        return false; /* heard only where JetStream is off: nobody serves these */
+    }
     const struct rb_js_endpoint *endpoint =
         path.len == 0 ? NULL : find_endpoint(path, rb_account_is_system(account));
     if (endpoint == NULL) {
@@ -522,11 +526,23 @@ struct rb_js_api *rb_js_api_of(struct rb_js_account *account)
     return account->api;
 }
 
+static void stop_listening(struct rb_js_api *api)
+{
+    struct rb_js_account *account = api->account;
+    for (uint32_t i = 0; i < api->listen_count; i++) {
+        rb_account_unlisten(account->account, &api->listens[i]);
+    }
+    rb_free(account->js->budget, api->listens, api->listen_cap * sizeof(*api->listens));
+    api->listens = NULL;
+    api->listen_count = api->listen_cap = 0;
+}
+
 static enum rb_err listen_under(struct rb_js_api *api, struct rb_slice prefix)
 {
-    for (size_t i = 0; i < LISTENED; i++) {
+    for (size_t i = 0; i < (api->whole ? LISTENED : 1); i++) {
         char subject[DOMAIN_MAX + 64];
-        int len = snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix), listened[i]);
+        int len = snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix),
+                           api->whole ? listened[i] : ">");
         struct rb_special *special = &api->listens[api->listen_count];
         special->take = take;
         special->ctx = api;
@@ -547,10 +563,13 @@ enum rb_err rb_js_api_open(struct rb_js_account *account)
     if (api == NULL) {
         return RB_ERR_MEMORY;
     }
-    if (api->listens != NULL) {
+    if (api->listens != NULL && api->whole == account->enabled) {
         return RB_OK;
     }
-    api->listens = rb_alloc(js->budget, 2 * LISTENED * sizeof(*api->listens));
+    stop_listening(api);
+    api->whole = account->enabled;
+    api->listen_cap = 2 * (api->whole ? LISTENED : 1);
+    api->listens = rb_alloc(js->budget, api->listen_cap * sizeof(*api->listens));
     enum rb_err err = api->listens == NULL ? RB_ERR_MEMORY : listen_under(api, RB_S("$JS.API."));
     struct rb_slice domain = js->settings->domain;
     if (err == RB_OK && domain.len > 0 && domain.len <= DOMAIN_MAX) {
@@ -559,7 +578,7 @@ enum rb_err rb_js_api_open(struct rb_js_account *account)
         err = listen_under(api, rb_slice_of(prefix, (size_t)len));
     }
     if (err != RB_OK) {
-        rb_js_api_close(account);
+        stop_listening(api);
     }
     return err;
 }
@@ -586,10 +605,7 @@ void rb_js_api_close(struct rb_js_account *account)
         return;
     }
     struct rb_budget *budget = account->js->budget;
-    for (uint32_t i = 0; i < api->listen_count; i++) {
-        rb_account_unlisten(account->account, &api->listens[i]);
-    }
-    rb_free(budget, api->listens, api->listens == NULL ? 0 : 2 * LISTENED * sizeof(*api->listens));
+    stop_listening(api);
     rb_js_transfers_end(api, NULL);
     rb_js_directs_close(api);
     end_requests(api);

@@ -4,7 +4,10 @@
 #include "js/consumer.h"
 #include "js/stream.h"
 
-/** Subscribes the account's API subjects; again harmless. Also under $JS.<domain>.API. */
+/**
+ * Subscribes the account's API subjects, also under $JS.<domain>.API; again harmless, and needed when account->enabled changed: an
+ * account without JetStream is told E10039.
+ */
 RB_MUST_CHECK enum rb_err rb_js_api_open(struct rb_js_account *account);
 void rb_js_api_close(struct rb_js_account *account);
 /** The direct get subjects of a stream, by its configuration; called when it serves, changes, goes. */

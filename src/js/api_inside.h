@@ -87,8 +87,9 @@ struct rb_js_api {
     struct rb_out scratch;    /* messages being put together */
     uint64_t dropped;         /* since the last advisory */
     uint64_t dropped_told_ns;
-    uint32_t listen_count;
-    struct rb_special *listens; /* [listen_count] */
+    bool whole; /* every subject is listened to on its own; else JetStream is off here */
+    uint32_t listen_count, listen_cap;
+    struct rb_special *listens; /* [listen_cap] */
 };
 
 /** Made on first use; NULL: memory refused. */

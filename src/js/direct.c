@@ -481,6 +481,9 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
     struct rb_js_stream *stream = direct->stream;
     struct get get = { .api = stream->account->api, .stream = stream, .reply = msg->reply };
     struct rb_arena *arena;
+    if (!stream->account->enabled) {
+        return false;
+    }
     if (msg->reply.len == 0) {
         return true;
     }

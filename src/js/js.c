@@ -59,31 +59,29 @@ struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *ac
 
 static void turn_off(struct rb_js_account *own)
 {
-    if (own->enabled) {
-        own->enabled = false;
-        rb_js_api_close(own);
-    }
+    own->enabled = false;
+    rb_js_api_close(own);
 }
 
 static void look_at(struct rb_js *js, struct rb_account *account)
 {
     struct rb_js_limits limits;
     struct rb_js_account *own = rb_js_account_of(js, account);
-    bool on = js->options.limits(js->options.ctx, account->id, &limits) &&
-              js->options.is_home(js->options.ctx, account->name);
-    if (!on) {
+    if (!js->options.is_home(js->options.ctx, account->name)) {
         if (own != NULL) {
             turn_off(own);
         }
         return;
     }
+    /* An account without JetStream has an API too: it says so. */
     own = rb_js_account_need(js, account);
     if (own != NULL) {
-        own->limits = limits;
-        account->watch_interest = true;
-        bool was = own->enabled;
-        own->enabled = true;
-        if (was || rb_js_api_open(own) == RB_OK) {
+        own->enabled = js->options.limits(js->options.ctx, account->id, &limits);
+        if (own->enabled) {
+            own->limits = limits;
+            account->watch_interest = true;
+        }
+        if (rb_js_api_open(own) == RB_OK) {
             return;
         }
         own->enabled = false;
