@@ -28,7 +28,7 @@
 #include "ringbus/storage.h"
 
 /** What Nats-Required-Api-Level is compared with. */
-#define RB_JS_API_LEVEL 5u
+#define RB_JS_API_LEVEL 5
 
 struct rb_js;
 struct rb_js_account;
