@@ -50,8 +50,8 @@ static void no_msg(void *ctx, uint32_t shard, uint32_t account, const struct rb_
 {
 }
 
-static void no_interest(void *ctx, uint32_t account, struct rb_slice subject,
-                        struct rb_slice queue, uint32_t weight)
+static void no_interest(void *ctx, uint32_t account, struct rb_slice subject, struct rb_slice queue,
+                        uint32_t weight)
 {
 }
 
@@ -333,8 +333,8 @@ void js_rig_publish_bytes(struct js_rig *rig, const char *subject, const char *r
                              rb_slice_text(reply == NULL ? "" : reply), header_len, payload);
 }
 
-void js_rig_publish(struct js_rig *rig, const char *subject, const char *reply,
-                    const char *headers, const char *body)
+void js_rig_publish(struct js_rig *rig, const char *subject, const char *reply, const char *headers,
+                    const char *body)
 {
     size_t cap = (headers == NULL ? 0 : strlen(headers)) + strlen(body) + 32;
     char *payload = malloc(cap);

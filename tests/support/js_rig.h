@@ -70,8 +70,8 @@ void js_rig_deinit(struct js_rig *rig);
 /** Somebody subscribes; what comes is kept. */
 void js_rig_listen(struct js_rig *rig, const char *subject);
 /** `headers`: lines with CRLF ("A: b\r\n"), NULL: none. Not settled. */
-void js_rig_publish(struct js_rig *rig, const char *subject, const char *reply,
-                    const char *headers, const char *body);
+void js_rig_publish(struct js_rig *rig, const char *subject, const char *reply, const char *headers,
+                    const char *body);
 void js_rig_publish_bytes(struct js_rig *rig, const char *subject, const char *reply,
                           uint32_t header_len, struct rb_slice payload);
 /** Publishes, settles, gives the first answer: headers if any, then body. NULL: none came. Valid until js_rig_forget(). */
