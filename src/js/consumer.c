@@ -57,14 +57,17 @@ void rb_js_consumer_advise(struct rb_js_consumer *consumer, const char *kind, co
     char subject[SUBJECT_BYTES], members[2 * RB_JS_NAME_MAX + 1024];
     int subject_len = snprintf(subject, sizeof(subject), "$JS.EVENT.%s.%.*s.%.*s", kind,
                                RB_S_ARG(stream->name), RB_S_ARG(consumer->name));
+    rb_assert(subject_len > 0 && (size_t)subject_len < sizeof(subject));
+    if (!rb_account_wanted(stream->account->account, rb_slice_of(subject, (size_t)subject_len))) {
+        return;
+    }
     int head = snprintf(members, sizeof(members), "\"stream\":\"%.*s\",\"consumer\":\"%.*s\"",
                         RB_S_ARG(stream->name), RB_S_ARG(consumer->name));
     va_list args;
     va_start(args, format);
     int tail = vsnprintf(members + head, sizeof(members) - (size_t)head, format, args);
     va_end(args);
-    rb_assert(subject_len > 0 && (size_t)subject_len < sizeof(subject) && tail >= 0 &&
-              (size_t)(head + tail) < sizeof(members));
+    rb_assert(tail >= 0 && (size_t)(head + tail) < sizeof(members));
     rb_js_advise(stream->account, rb_slice_of(subject, (size_t)subject_len), rb_slice_text(type),
                  rb_slice_of(members, (size_t)(head + tail)));
 }

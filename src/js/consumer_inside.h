@@ -20,8 +20,6 @@
 #include "js/consumer_pending.h"
 
 #define RB_JS_SECOND_NS 1000000000u
-/** Of a consumer's own API level, where requests name the least they need. */
-#define RB_JS_LEVEL 5
 /** After the log refused a command, it is tried again. */
 #define RB_JS_RETRY_NS 10000000u
 

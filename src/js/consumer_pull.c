@@ -287,7 +287,7 @@ static bool level_too_high(const struct rb_msg *msg)
                                           RB_S("Nats-Required-Api-Level"));
     uint64_t needed;
     return level.ptr != NULL && level.len > 0 &&
-           (!rb_slice_decimal(level, 9, &needed) || needed > RB_JS_LEVEL);
+           (!rb_slice_decimal(level, 9, &needed) || needed > RB_JS_API_LEVEL);
 }
 
 bool rb_js_consumer_take_next(struct rb_account *account, void *ctx, const struct rb_msg *msg)
