@@ -90,7 +90,8 @@ static void free_writing(struct rb_msgstore *store, struct store_writing *w)
     if (w->frozen) {
         rb_index_thaw(store->index);
     }
-    if (w->file != NULL && store->state == STORE_CLOSING) { /* else the disk has closed it */
+    if (w->file != NULL && store->state == STORE_CLOSING &&
+        !home->ending) { /* else the disk has closed it */
         rb_disk_close(home->disk, w->file);
     }
     while (!rb_list_empty(&w->to_sync)) { /* they have still to be synced */

@@ -56,6 +56,7 @@ static void free_damages(struct rb_msgstore_home *home, struct rb_list *list)
 
 void rb_msgstore_home_destroy(struct rb_msgstore_home *home)
 {
+    home->ending = true;
     while (!rb_list_empty(
         &home->stores)) { /* the simulated disk lost its power; nothing is in flight */
         rb_store_free(RB_CONTAINER(home->stores.next, struct rb_msgstore, link));

@@ -30,6 +30,7 @@
 #define STORE_WRITES_MAX 32u           /* in flight */
 #define STORE_LOADS_MAX 64u
 #define STORE_READ_TRIES 4u
+#define STORE_OPEN_TRIES 8u /* of what all depends on */
 #define STORE_RETRY_NS UINT64_C(100000000)
 #define STORE_DAMAGES_MAX 1024u     /* waiting for their events */
 #define STORE_WORK_BYTES (1u << 20) /* moved by compaction in a turn, all stores */
@@ -62,6 +63,7 @@ struct store_block {
     uint32_t redo, redo_end; /* written already, and changed since; redo_end 0: nothing */
     uint32_t flight_end;
     uint32_t tries;
+    uint64_t loaded_turn;
     bool closed;  /* takes no more */
     bool touched; /* since the clock came by */
     bool needed;  /* by the store itself, once it is there */
@@ -126,6 +128,7 @@ struct store_piece { /* of a read or write of pages */
     struct rb_msgstore *store;
     uint8_t *bytes;
     uint32_t first, count; /* pages */
+    uint32_t tries;        /* that failed */
 };
 
 /*  OPENING -> READY (or FAILED: only close is left) -> CLOSING -> CLOSED  */
@@ -206,10 +209,12 @@ struct rb_msgstore_home {
     struct rb_list damages, damages_given;
     uint32_t damage_count;
     uint32_t file_count, write_count, load_count;
+    uint64_t turn;
     uint32_t work_bytes; /* that compaction may still move in this turn */
     uint64_t clean_bytes, behind_bytes, index_bytes, disk_bytes;
     uint64_t load_total, write_total, write_errors, checkpoints;
     bool disk_full;
+    bool ending;       /* the simulated disk may have lost its power: its files are closed */
     uint64_t retry_ns; /* writes wait until then; 0: they do not */
     uint8_t *spare[STORE_SPARE_MAX];
     uint32_t spare_count;

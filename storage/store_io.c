@@ -270,6 +270,7 @@ static void loaded(struct rb_msgstore_home *home, struct store_block *block)
     memset(block->bytes + block->op.size, 0, block->cap - block->op.size);
     make_clean(home, block);
     block->unread = true;
+    block->loaded_turn = home->turn;
     if (block->needed) {
         rb_store_wake(segment->store);
     }
@@ -294,14 +295,15 @@ void rb_store_block_completed(struct rb_msgstore_home *home, struct store_block 
         rb_store_wake(store);
         return;
     }
-    if (segment->dead && block->mark == 0 && block->redo_end == 0) {
+    bool unwanted = block->mark == 0 && block->redo_end == 0 && segment->erase_count == 0;
+    if (segment->dead && unwanted) {
         block->state = BLOCK_OPEN;
         rb_store_block_drop(block);
         rb_store_wake(store);
     } else if (write) {
         block->state = BLOCK_OPEN;
         rb_store_block_changed(block);
-        if (store->erase_count > 0 || segment->dead) {
+        if (store->erase_count > 0 || block->redoing || segment->dead) {
             rb_store_wake(store);
         }
     } else {
@@ -433,7 +435,8 @@ void rb_store_evict(struct rb_msgstore_home *home)
     while (home->clean_bytes > home->options.cache_bytes && tries < 4 * LOOKED_AT_MAX &&
            (item = rb_list_pop(&home->clean)) != NULL) {
         struct store_block *block = RB_CONTAINER(item, struct store_block, link);
-        if (block->touched || (block->needed && tries < LOOKED_AT_MAX)) {
+        bool new = block->loaded_turn == home->turn; /* whoever waits for it comes in this turn */
+        if (block->touched || new) {
             block->touched = false;
             rb_list_append(&home->clean, &block->link);
             tries++;
@@ -441,6 +444,7 @@ void rb_store_evict(struct rb_msgstore_home *home)
             rb_store_block_drop(block);
         }
     }
+    home->turn++;
 }
 
 /* Behind more than half of what is allowed: what is in blocks that are not full has to go as well. */

@@ -1,7 +1,7 @@
 /* store_life.c - a store begins and ends.
  *
  *   open -> OPENED ... close -> what is in flight ends -> CLOSED
- *                  ... destroy -> what is in flight ends -> list -> remove each -> remove the directory -> CLOSED
+ *                  ... destroy -> what is in flight ends -> list -> remove each -> sync -> remove the directory -> CLOSED
  */
 #include <stdlib.h>
 #include <string.h>
@@ -179,7 +179,8 @@ void rb_msgstore_destroy(struct rb_msgstore *store)
 
 static void free_segments(struct rb_msgstore *store)
 {
-    bool live = store->state == STORE_CLOSING; /* else the disk has closed them */
+    bool live =
+        store->state == STORE_CLOSING && !store->home->ending; /* else the disk has closed them */
     while (store->segment_count > 0) {
         struct store_segment *segment = store->segments[--store->segment_count];
         if (live) {
@@ -222,7 +223,7 @@ void rb_store_free(struct rb_msgstore *store)
     rb_free(home->budget, store, sizeof(*store));
 }
 
-enum end_step { END_LIST, END_REMOVE, END_DIRECTORY, END_PARENT, END_DONE };
+enum end_step { END_LIST, END_REMOVE, END_SYNC, END_DIRECTORY, END_PARENT, END_DONE };
 
 /* Room for the names; false: no memory, the files stay. */
 static bool names_room(struct rb_msgstore *store)
@@ -251,6 +252,8 @@ static enum rb_err start_end(struct rb_msgstore *store)
     case END_REMOVE:
         rb_store_file_name(store, store->name, store->names + store->names_at);
         return rb_disk_remove(disk, &store->op, store->name);
+    case END_SYNC: /* so that none comes back in a directory of the same name */
+        return rb_disk_sync_directory(disk, &store->op, store->directory);
     case END_DIRECTORY:
         return rb_disk_remove_directory(disk, &store->op, store->directory);
     case END_PARENT:
@@ -285,7 +288,7 @@ void rb_store_end_done(struct rb_msgstore *store, struct rb_disk_op *op)
     case END_REMOVE: /* what cannot be removed stays, and the directory with it */
         store->names_at += (uint32_t)strlen(store->names + store->names_at) + 1;
         if (store->names_at >= store->names_bytes) {
-            store->end_step = END_DIRECTORY;
+            store->end_step = END_SYNC;
         }
         break;
     default:

@@ -111,8 +111,8 @@ void rb_store_opening_free(struct rb_msgstore *store)
     if (o == NULL) {
         return;
     }
-    if (store->state ==
-        STORE_CLOSING) { /* else they are closed already, or the disk lost its power */
+    if (store->state == STORE_CLOSING &&
+        !home->ending) { /* else they are closed already, or the disk lost its power */
         close_views(store);
     }
     free_pieces(store);
@@ -235,7 +235,7 @@ static enum rb_err judge_header(struct store_opening *o, struct slot_view *view)
         view->header = b == RB_OK && second.generation > first.generation ? second : first;
     } else if (b == RB_OK) {
         view->header = second;
-    } else if (!all_zero(o->block + CHECKPOINT_COPY_BYTES, CHECKPOINT_COPY_BYTES)) {
+    } else if (!all_zero(o->block + CHECKPOINT_COPY_BYTES, CHECKPOINT_HEADER_BYTES)) {
         spoil(view, "no header holds");
     }
     return RB_OK;
@@ -421,6 +421,9 @@ static enum rb_err choose(struct rb_msgstore *store)
     }
     o->page = 0;
     o->bad_pages = false;
+    for (uint32_t i = 0; i < STORE_PIECES; i++) {
+        o->pieces[i].tries = 0;
+    }
     o->step = OPEN_PAGES;
     uint32_t count = view->header.page_count;
     if (count == 0) {
@@ -445,12 +448,25 @@ static uint32_t run_bytes(const struct store_opening *o, uint32_t first, uint32_
     return (count - 1) * RB_PAGE_BYTES + (uint32_t)pad(o->pages[first + count - 1].len);
 }
 
+/* Reads what the piece is for, for the first time or again. False: not now. */
+static bool read_piece(struct rb_msgstore *store, struct store_piece *piece)
+{
+    struct store_opening *o = store->opening;
+    if (rb_disk_read(store->home->disk, &piece->op, o->views[o->chosen].file,
+                     CHECKPOINT_PAGES_AT + (uint64_t)piece->first * RB_PAGE_BYTES, piece->bytes,
+                     run_bytes(o, piece->first, piece->count)) != RB_OK) {
+        return false;
+    }
+    store->op_count++;
+    o->in_flight++;
+    return true;
+}
+
 /* True: at the end, or it has to wait. */
 static bool read_run(struct rb_msgstore *store, struct store_piece *piece)
 {
     struct store_opening *o = store->opening;
-    const struct slot_view *view = &o->views[o->chosen];
-    uint32_t left = view->header.page_count - o->page;
+    uint32_t left = o->views[o->chosen].header.page_count - o->page;
     uint32_t count = left < PIECE_PAGES ? left : PIECE_PAGES;
     if (piece->bytes == NULL) {
         piece->bytes = rb_store_take_aligned(store->home, STORE_PIECE_BYTES);
@@ -459,21 +475,17 @@ static bool read_run(struct rb_msgstore *store, struct store_piece *piece)
         o->err = o->in_flight == 0 ? RB_ERR_MEMORY : o->err;
         return true;
     }
-    uint32_t bytes = run_bytes(o, o->page, count);
-    if (bytes == 0) { /* one page of nothing but zeroes */
+    if (run_bytes(o, o->page, count) == 0) { /* one page of nothing but zeroes */
         memset(rb_index_load_page(o->index, o->page), 0, RB_PAGE_BYTES);
         o->page++;
         return false;
     }
     piece->first = o->page;
     piece->count = count;
-    if (rb_disk_read(store->home->disk, &piece->op, view->file,
-                     CHECKPOINT_PAGES_AT + (uint64_t)o->page * RB_PAGE_BYTES, piece->bytes,
-                     bytes) != RB_OK) {
+    piece->tries = 0;
+    if (!read_piece(store, piece)) {
         return true;
     }
-    store->op_count++;
-    o->in_flight++;
     o->page += count;
     return false;
 }
@@ -483,9 +495,10 @@ void rb_store_open_piece(struct rb_msgstore *store, struct store_piece *piece)
     struct store_opening *o = store->opening;
     o->in_flight--;
     if (piece->op.err != RB_OK) {
-        o->bad_pages = true;
-        return;
+        o->bad_pages = o->bad_pages || ++piece->tries >= STORE_OPEN_TRIES;
+        return; /* load_pages() tries again */
     }
+    piece->tries = 0;
     for (uint32_t i = 0; i < piece->count && !o->bad_pages; i++) {
         const struct checkpoint_page *entry = &o->pages[piece->first + i];
         const uint8_t *from = piece->bytes + (size_t)i * RB_PAGE_BYTES;
@@ -576,8 +589,9 @@ static enum rb_err load_pages(struct rb_msgstore *store, bool *ret_wait)
     struct store_opening *o = store->opening;
     struct slot_view *view = &o->views[o->chosen];
     for (uint32_t i = 0; i < STORE_PIECES && !o->bad_pages; i++) {
-        while (!o->pieces[i].op.in_flight && o->page < view->header.page_count) {
-            if (read_run(store, &o->pieces[i])) {
+        struct store_piece *piece = &o->pieces[i];
+        while (!piece->op.in_flight && (piece->tries > 0 || o->page < view->header.page_count)) {
+            if (piece->tries > 0 ? !read_piece(store, piece) : read_run(store, piece)) {
                 *ret_wait = true;
                 return o->err;
             }
@@ -724,7 +738,7 @@ static enum rb_err start_table(struct rb_msgstore *store)
     struct store_opening *o = store->opening;
     struct slot_view *view = &o->views[o->slot];
     size_t cap = pad((size_t)view->header.table_bytes);
-    if (view->header.table_offset + view->header.table_bytes > view->size) {
+    if (cap > 0 && view->header.table_offset + view->header.table_bytes > view->size) {
         spoil(view, "it is too short for its table");
         return RB_ERR_MISSING;
     }
@@ -822,7 +836,7 @@ static void after_read(struct store_opening *o, const struct rb_disk_op *op)
 {
     struct slot_view *view = &o->views[o->slot];
     if (op->err != RB_OK) {
-        if (++o->tries >= STORE_READ_TRIES) {
+        if (++o->tries >= STORE_OPEN_TRIES) {
             o->tries = 0;
             spoil(view, "it cannot be read");
             next_slot(o);
