@@ -1,13 +1,15 @@
 /* store_checkpoint.c - writes checkpoints: everything that the store is, findable again, while the store goes on.
  *
- *   data -> sync of segments -> slot file, directory -> pages -> table -> sync -> header -> sync -> second copy -> reported
+ *   data -> sync of segments -> slot file -> (wipe) -> directory -> pages -> table -> sync -> header -> sync -> second copy -> reported
  *
  * 1. What is written is what was at the call: the index is frozen, the table of segments copied, each block marked up to where
  *    it was filled. Later messages go to pages of 4 KiB that the checkpoint does not know.
  * 2. The header is written when all that it stands for is durable. Until then the other slot is the newest checkpoint.
  * 3. Founding: before a file of segments is made there is a checkpoint of nothing. So segments without any checkpoint are
  *    damage, never the remains of a store that was just begun.
- * 4. After a failed sync nobody knows what a file holds: its messages are moved to another one before the next checkpoint; a
+ * 4. A header whose write failed may be there all the same. Before its slot is used again it is wiped, or it would be the
+ *    newest header of a half-written checkpoint.
+ * 5. After a failed sync nobody knows what a file holds: its messages are moved to another one before the next checkpoint; a
  *    slot is written anew.
  */
 #include <stdlib.h>
@@ -24,6 +26,8 @@ enum writing_step {
     WRITE_DATA,
     WRITE_SYNC,
     WRITE_OPEN,
+    WRITE_WIPE, /* these two when nobody knows which header is there */
+    WRITE_WIPE_SYNC,
     WRITE_DIRECTORY,
     WRITE_PARENT,
     WRITE_PAGES,
@@ -102,7 +106,7 @@ static void free_writing(struct rb_msgstore *store, struct store_writing *w)
         give_aligned(home, w->pieces[i].bytes, (size_t)PIECE_PAGES * RB_PAGE_BYTES);
     }
     give_aligned(home, w->table, w->table_cap);
-    give_aligned(home, w->block, RB_DISK_ALIGN);
+    give_aligned(home, w->block, CHECKPOINT_PAGES_AT);
     rb_free(home->budget, w, sizeof(*w));
 }
 
@@ -129,7 +133,7 @@ static struct store_writing *create_writing(struct rb_msgstore *store)
         w->pieces[i].store = store;
         rb_store_own(home, &w->pieces[i].op, STORE_OP_PIECE);
     }
-    w->block = take_aligned(home, RB_DISK_ALIGN);
+    w->block = take_aligned(home, CHECKPOINT_PAGES_AT);
     if (w->block == NULL) {
         free_writing(store, w);
         return NULL;
@@ -225,7 +229,7 @@ enum rb_err rb_msgstore_checkpoint(struct rb_msgstore *store, uint64_t index, st
     if (store->writing != NULL || (store->told & TELL_CHECKPOINTED) != 0) {
         return RB_ERR_BUSY;
     }
-    if (store->condemned_count > 0) { /* invariant 4 */
+    if (store->condemned_count > 0) { /* invariant 5 */
         store->reported_index = index;
         store->reported_err = RB_ERR_IO;
         rb_store_tell(store, TELL_CHECKPOINTED);
@@ -303,6 +307,7 @@ static void finish(struct rb_msgstore *store, struct store_writing *w)
         store->founded = true;
         store->changes -= w->changes;
     } else {
+        slot->doubtful = slot->doubtful || w->step >= WRITE_HEADER;
         rb_store_hold_writes(store->home, w->err);
         store->retry_ns = store->home->retry_ns;
     }
@@ -582,9 +587,15 @@ static enum rb_err sync_names(struct rb_msgstore *store, bool *changed, const ch
 static enum rb_err start_step(struct rb_msgstore *store, struct store_writing *w)
 {
     struct rb_disk *disk = store->home->disk;
+    bool doubtful = store->slots[w->slot].doubtful;
     switch (w->step) {
     case WRITE_OPEN:
         return begin_slot(store, w);
+    case WRITE_WIPE:
+        return doubtful ? rb_disk_write(disk, &store->op, w->file, 0, w->block, CHECKPOINT_PAGES_AT)
+                        : RB_ERR_MISSING;
+    case WRITE_WIPE_SYNC:
+        return doubtful ? rb_disk_sync(disk, &store->op, w->file) : RB_ERR_MISSING;
     case WRITE_DIRECTORY:
         return sync_names(store, &store->names_changed, store->directory);
     case WRITE_PARENT:
@@ -636,6 +647,9 @@ void rb_store_checkpoint_done(struct rb_msgstore *store, struct rb_disk_op *op)
     }
     if (w->step == WRITE_OPEN) {
         leave_open(store, w);
+    }
+    if (w->step == WRITE_WIPE_SYNC) {
+        store->slots[w->slot].doubtful = false;
     }
     w->step++;
 }

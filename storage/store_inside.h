@@ -119,6 +119,7 @@ struct store_slot {
     uint64_t index;
     uint64_t freeze; /* number of the index' freeze that its pages are from; 0: write all of them */
     uint64_t file_bytes;
+    bool doubtful; /* the write of its header failed: it may be there */
     struct checkpoint_page *pages;
     uint32_t page_count, page_cap;
 };
