@@ -243,11 +243,10 @@ static uint64_t look_limit(struct rb_index_cursor *cursor, uint64_t ahead)
     uint64_t leaves = cursor->walk_leaves;
     uint64_t messages = cursor->walk_messages;
     if (leaves == 0) {
-        messages = rb_index_estimate(index, cursor->filters, cursor->filter_count);
+        messages = rb_index_estimate(index, cursor->filters, cursor->filter_count, &leaves);
         if (messages == 0) {
             return 0;
         }
-        leaves = messages;
     }
     if (ahead <= leaves / LOOK_COST) {
         return ahead + 1;

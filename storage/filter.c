@@ -26,6 +26,16 @@ static uint8_t wildcard_at(struct rb_slice filter, size_t pos)
     return byte == '>' && pos + 1 == filter.len ? byte : 0;
 }
 
+bool rb_filter_is_literal(struct rb_slice filter)
+{
+    for (size_t pos = 0; pos < filter.len; pos++) {
+        if (wildcard_at(filter, pos) != 0) {
+            return false;
+        }
+    }
+    return filter.len > 0;
+}
+
 rb_filter_state rb_filter_step(struct rb_slice filter, rb_filter_state state, const uint8_t *bytes,
                                size_t len)
 {

@@ -79,7 +79,7 @@ enum rb_err rb_index_load_begin(struct rb_budget *budget, uint32_t page_count,
 uint8_t *rb_index_load_page(struct rb_index *index, uint32_t page)
 {
     rb_assert(page < index->pages.page_count);
-    return index->pages.page[page];
+    return index->pages.page[page].bytes;
 }
 
 struct load {
@@ -467,7 +467,7 @@ enum rb_err rb_index_load_end(struct rb_index *index)
         return err;
     }
     struct index_meta meta;
-    memcpy(&meta, index->pages.page[0] + RB_PAGES_META_OFFSET, sizeof(meta));
+    memcpy(&meta, index->pages.page[0].bytes + RB_PAGES_META_OFFSET, sizeof(meta));
     index->table = meta.table;
     index->subjects = meta.subjects;
     index->message_bytes = meta.message_bytes;

@@ -57,12 +57,16 @@ static uint64_t count_filter(const struct rb_index *index, struct rb_slice filte
 }
 
 uint64_t rb_index_estimate(const struct rb_index *index, const struct rb_slice *filters,
-                           uint32_t count)
+                           uint32_t count, uint64_t *ret_leaves)
 {
     uint64_t sum = 0;
+    uint64_t leaves = 0;
     for (uint32_t i = 0; i < count; i++) {
-        sum += count_filter(index, filters[i]);
+        uint64_t messages = count_filter(index, filters[i]);
+        sum += messages;
+        leaves += rb_filter_is_literal(filters[i]) ? 1 : messages;
     }
+    *ret_leaves = leaves < index->subjects.count ? leaves : index->subjects.count;
     return sum;
 }
 
@@ -116,11 +120,12 @@ uint64_t rb_index_subject_count(const struct rb_index *index, struct rb_slice fi
 
 /* ---- counting ---- */
 
-/* Messages matching with sequence >= from, by the leaves. */
+/* Messages matching with sequence >= from, by the leaves; UINT64_MAX: there were more of those than `leaves_max`. */
 static uint64_t count_leaves(const struct rb_index *index, const struct rb_slice *filters,
-                             uint32_t count, uint64_t from)
+                             uint32_t count, uint64_t from, uint64_t leaves_max)
 {
     uint64_t sum = 0;
+    uint64_t leaves = 0;
     for (uint32_t i = 0; i < count; i++) {
         bool shared = overlaps_earlier(filters, i);
         if (from == 0 && !shared) {
@@ -131,6 +136,9 @@ static uint64_t count_leaves(const struct rb_index *index, const struct rb_slice
         rb_filter_walk_begin(&walk, &index->pages, index->subjects.root, filters[i]);
         uint32_t leaf;
         while ((leaf = rb_filter_walk_next(&walk, NULL)) != 0) {
+            if (leaves++ == leaves_max) {
+                return UINT64_MAX;
+            }
             struct rb_subjects_leaf l;
             rb_subjects_leaf(&index->pages, leaf, &l);
             if (from <= l.last && !(shared && rb_index_leaf_matches(index, filters, i, leaf))) {
@@ -168,31 +176,29 @@ uint64_t rb_index_count(const struct rb_index *index, const struct rb_slice *fil
         return rest;
     }
     if (below == 0) {
-        return count_leaves(index, filters, count, 0);
+        return count_leaves(index, filters, count, 0, UINT64_MAX);
     }
-    uint64_t most = rb_index_estimate(index, filters, count);
-    if (most == 0) {
-        return 0;
+    uint64_t fewer = rest < below ? rest : below;
+    uint64_t sum = count_leaves(index, filters, count, from, fewer * LOOK_COST);
+    if (sum != UINT64_MAX) {
+        return sum;
     }
-    if (rest <= below && rest < most / LOOK_COST) {
+    if (rest <= below) {
         return count_messages(index, filters, count, from, table->last);
     }
-    if (below < rest && below < most / LOOK_COST) {
-        return count_leaves(index, filters, count, 0) -
-               count_messages(index, filters, count, table->first, from - 1);
-    }
-    return count_leaves(index, filters, count, from);
+    return count_leaves(index, filters, count, 0, UINT64_MAX) -
+           count_messages(index, filters, count, table->first, from - 1);
 }
 
 /* ---- first and last ---- */
 
 /* How many messages to look at before the leaves are walked: those among which some are expected to match. */
-static uint64_t look_at(const struct rb_index *index, uint64_t most)
+static uint64_t look_at(const struct rb_index *index, uint64_t most, uint64_t leaves)
 {
     uint64_t expected = LOOK_COST * (index->table.count / most + 1);
     uint64_t limit = expected < LOOK_MIN ? LOOK_MIN : expected;
     limit = limit > LOOK_MAX ? LOOK_MAX : limit;
-    return limit < most ? limit : most;
+    return limit < leaves ? limit : leaves;
 }
 
 static uint64_t last_of_leaves(const struct rb_index *index, const struct rb_slice *filters,
@@ -222,12 +228,13 @@ uint64_t rb_index_last(const struct rb_index *index, const struct rb_slice *filt
     if (rb_index_is_everything(filters, count)) {
         return rb_sequences_prev(&index->pages, &index->table, up_to);
     }
-    uint64_t most = rb_index_estimate(index, filters, count);
+    uint64_t leaves;
+    uint64_t most = rb_index_estimate(index, filters, count, &leaves);
     if (most == 0) {
         return 0;
     }
     uint64_t seq = rb_sequences_prev(&index->pages, &index->table, up_to);
-    for (uint64_t left = look_at(index, most); left > 0 && seq != 0; left--) {
+    for (uint64_t left = look_at(index, most, leaves); left > 0 && seq != 0; left--) {
         uint32_t leaf = rb_sequences_find(&index->pages, &index->table, seq)->leaf;
         if (rb_index_leaf_matches(index, filters, count, leaf)) {
             return seq;
@@ -264,12 +271,13 @@ uint64_t rb_index_first(const struct rb_index *index, const struct rb_slice *fil
     if (rb_index_is_everything(filters, count)) {
         return rb_sequences_next(&index->pages, &index->table, from);
     }
-    uint64_t most = rb_index_estimate(index, filters, count);
+    uint64_t leaves;
+    uint64_t most = rb_index_estimate(index, filters, count, &leaves);
     if (most == 0) {
         return 0;
     }
     uint64_t seq = rb_sequences_next(&index->pages, &index->table, from);
-    for (uint64_t left = look_at(index, most); left > 0 && seq != 0; left--) {
+    for (uint64_t left = look_at(index, most, leaves); left > 0 && seq != 0; left--) {
         uint32_t leaf = rb_sequences_find(&index->pages, &index->table, seq)->leaf;
         if (rb_index_leaf_matches(index, filters, count, leaf)) {
             return seq;

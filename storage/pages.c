@@ -6,12 +6,15 @@
  *    used again first. A page that was given back reads as zeroes, which is a page of free frames that are in no list: loading
  *    makes holes of them again.
  * 3. A page changed since freeze n has a stamp above n. `now` is one more than the number of the last freeze.
+ * 5. The first pages are allocations of their own, so a small store is small; further ones are cut from huge pages, which are given
+ *    back when none of theirs is in use. In a page cut from one, free_frames of a page that is not in use says that it was used and is not zero.
  * 4. While frozen, a page below frozen_count with a stamp of `now` was copied aside, or the freeze is lost for want of memory:
  *    changes never fail for a freeze's sake.
  */
 #include "storage/pages.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #define MAGIC UINT64_C(0x3158444953424752) /* "RGBSIDX1" */
 #define UNITS (RB_PAGES_FRAME_BYTES / 8)
@@ -25,6 +28,8 @@ static const uint16_t class_bytes[RB_PAGES_CLASSES] = { 16,  24,  32,  40,   48,
 static const uint16_t class_blocks[RB_PAGES_CLASSES] = { 255, 170, 127, 102, 85, 63, 51,
                                                          42,  31,  25,  21,  16, 12, 10,
                                                          8,   6,   5,   4,   3,  2,  1 };
+#define HUGE_BYTES ((size_t)RB_PAGES_HUGE * RB_PAGE_BYTES)
+
 static const uint8_t zero_page[RB_PAGE_BYTES];
 
 static uint32_t class_of(uint32_t bytes)
@@ -61,29 +66,97 @@ uint32_t rb_pages_room(const struct rb_pages *pages, uint32_t handle)
 
 static enum rb_err grow_tables(struct rb_pages *pages, uint32_t cap)
 {
-    uint32_t old = pages->page_cap;
-    uint8_t **page =
-        rb_realloc(pages->budget, pages->page, old * sizeof(*page), cap * sizeof(*page));
+    if (pages->use_cap < cap) {
+        struct rb_page_use *use = rb_realloc(pages->budget, pages->use,
+                                             pages->use_cap * sizeof(*use), cap * sizeof(*use));
+        if (use == NULL) {
+            return RB_ERR_MEMORY;
+        }
+        memset(use + pages->use_cap, 0, (cap - pages->use_cap) * sizeof(*use));
+        pages->use = use;
+        pages->use_cap = cap;
+    }
+    struct rb_page *page = rb_realloc(pages->budget, pages->page, pages->page_cap * sizeof(*page),
+                                      cap * sizeof(*page));
     if (page == NULL) {
         return RB_ERR_MEMORY;
     }
+    memset(page + pages->page_cap, 0, (cap - pages->page_cap) * sizeof(*page));
     pages->page = page;
-    uint64_t *stamp =
-        rb_realloc(pages->budget, pages->stamp, old * sizeof(*stamp), cap * sizeof(*stamp));
-    if (stamp != NULL) {
-        pages->stamp = stamp;
-        uint8_t *free_of_page = rb_realloc(pages->budget, pages->free_of_page, old, cap);
-        if (free_of_page != NULL) {
-            pages->free_of_page = free_of_page;
-            pages->page_cap = cap;
-            return RB_OK;
-        }
-        stamp = rb_realloc(pages->budget, stamp, cap * sizeof(*stamp), old * sizeof(*stamp));
-        pages->stamp = stamp == NULL ? pages->stamp : stamp;
+    pages->page_cap = cap;
+    return RB_OK;
+}
+
+/* Address space and memory of a huge page, aligned to its size; NULL: refused. */
+static uint8_t *map_huge(struct rb_budget *budget)
+{
+    if (!rb_budget_take(budget, HUGE_BYTES)) {
+        return NULL;
     }
-    page = rb_realloc(pages->budget, page, cap * sizeof(*page), old * sizeof(*page));
-    pages->page = page == NULL ? pages->page : page;
-    return RB_ERR_MEMORY;
+    uint8_t *begin = mmap(NULL, 2 * HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                          -1, 0);
+    if (begin == MAP_FAILED) {
+        rb_budget_give(budget, HUGE_BYTES);
+        return NULL;
+    }
+    size_t before = HUGE_BYTES - (uintptr_t)begin % HUGE_BYTES;
+    munmap(begin, before);
+    if (before < HUGE_BYTES) {
+        munmap(begin + before + HUGE_BYTES, HUGE_BYTES - before);
+    }
+    (void)madvise(begin + before, HUGE_BYTES, MADV_HUGEPAGE); /* small ones do as well */
+    return begin + before;
+}
+
+/* Zeroed memory for a page (invariant 5). */
+static bool create_page(struct rb_pages *pages, uint32_t page)
+{
+    if (page < RB_PAGES_HUGE) {
+        pages->page[page].bytes = rb_alloc(pages->budget, RB_PAGE_BYTES);
+        pages->bytes += pages->page[page].bytes == NULL ? 0 : RB_PAGE_BYTES;
+        return pages->page[page].bytes != NULL;
+    }
+    struct rb_page_use *use = &pages->use[page - page % RB_PAGES_HUGE];
+    if (use->huge == NULL) {
+        use->huge = map_huge(pages->budget);
+        if (use->huge == NULL) {
+            return false;
+        }
+        pages->bytes += HUGE_BYTES;
+    }
+    use->huge_used++;
+    pages->page[page].bytes = use->huge + (size_t)(page % RB_PAGES_HUGE) * RB_PAGE_BYTES;
+    if (pages->use[page].free_frames != 0) { /* it was used before */
+        memset(pages->page[page].bytes, 0, RB_PAGE_BYTES);
+    }
+    return true;
+}
+
+static void free_page(struct rb_pages *pages, uint32_t page)
+{
+    uint8_t *bytes = pages->page[page].bytes;
+    pages->page[page].bytes = NULL;
+    if (bytes == NULL) {
+        return;
+    }
+    if (page < RB_PAGES_HUGE) {
+        rb_free(pages->budget, bytes, RB_PAGE_BYTES);
+        pages->bytes -= RB_PAGE_BYTES;
+        return;
+    }
+    uint32_t first = page - page % RB_PAGES_HUGE;
+    struct rb_page_use *use = &pages->use[first];
+    pages->use[page].free_frames = RB_PAGES_FRAMES;
+    use->huge_used--;
+    if (use->huge_used == 0) {
+        munmap(use->huge, HUGE_BYTES);
+        rb_budget_give(pages->budget, HUGE_BYTES);
+        pages->bytes -= HUGE_BYTES;
+        use->huge = NULL;
+        for (uint32_t i = 0; i < RB_PAGES_HUGE && first + i < pages->use_cap; i++) {
+            pages->use[first + i].free_frames = 0;
+        }
+    }
 }
 
 /* Where the next page goes; page_count when there is no hole. */
@@ -93,7 +166,7 @@ static uint32_t find_hole(struct rb_pages *pages)
         return pages->page_count;
     }
     uint32_t page = pages->hole_hint;
-    while (pages->page[page] != NULL) {
+    while (pages->page[page].bytes != NULL) {
         page++;
         rb_assert(page < pages->page_count);
     }
@@ -111,7 +184,7 @@ static void link_free(struct rb_pages *pages, uint32_t frame)
     }
     roots->free_frames = frame;
     roots->free_count++;
-    pages->free_of_page[frame / RB_PAGES_FRAMES]++;
+    pages->use[frame / RB_PAGES_FRAMES].free_frames++;
 }
 
 static void unlink_free(struct rb_pages *pages, uint32_t frame)
@@ -127,7 +200,7 @@ static void unlink_free(struct rb_pages *pages, uint32_t frame)
         frame_edit(pages, f.next)->prev = f.prev;
     }
     roots->free_count--;
-    pages->free_of_page[frame / RB_PAGES_FRAMES]--;
+    pages->use[frame / RB_PAGES_FRAMES].free_frames--;
 }
 
 /* Invariant 4. */
@@ -138,11 +211,9 @@ static void keep_aside(struct rb_pages *pages, uint32_t page)
         pages->frozen_lost = true;
         return;
     }
-    if (pages->page[page] != NULL) {
-        memcpy(copy, pages->page[page], RB_PAGE_BYTES);
-    }
+    memcpy(copy, pages->page[page].bytes, RB_PAGE_BYTES);
     pages->aside[page] = copy;
-    pages->aside_stamp[page] = pages->stamp[page];
+    pages->aside_stamp[page] = pages->page[page].stamp;
     pages->bytes += RB_PAGE_BYTES;
 }
 
@@ -158,8 +229,8 @@ static enum rb_err add_page(struct rb_pages *pages)
             return err;
         }
     }
-    uint8_t *bytes = rb_alloc(pages->budget, RB_PAGE_BYTES);
-    if (bytes == NULL) {
+    bool was_hole = page < pages->page_count;
+    if (!create_page(pages, page)) {
         return RB_ERR_MEMORY;
     }
     struct rb_pages_roots *roots = &pages->roots;
@@ -167,26 +238,18 @@ static enum rb_err add_page(struct rb_pages *pages)
         link_free(pages, roots->fresh);
     }
     if (pages->frozen && page < pages->frozen_count && pages->aside[page] == NULL) {
-        keep_aside(pages, page); /* it was a hole when it was frozen */
+        keep_aside(pages, page); /* it was a hole when it was frozen, and is as empty now */
     }
-    pages->page[page] = bytes;
-    pages->stamp[page] = pages->now;
-    pages->free_of_page[page] = 0;
-    pages->bytes += RB_PAGE_BYTES;
-    if (page == pages->page_count) {
-        pages->page_count++;
-    } else {
+    pages->page[page].stamp = pages->now;
+    pages->use[page].free_frames = 0;
+    if (was_hole) {
         pages->hole_count--;
+    } else {
+        pages->page_count++;
     }
     roots->fresh = page * RB_PAGES_FRAMES;
     roots->fresh_end = roots->fresh + RB_PAGES_FRAMES;
     return RB_OK;
-}
-
-static void free_page(struct rb_pages *pages, uint8_t *bytes)
-{
-    rb_free(pages->budget, bytes, RB_PAGE_BYTES);
-    pages->bytes -= RB_PAGE_BYTES;
 }
 
 /* Invariant 2. */
@@ -196,9 +259,7 @@ static void give_back_page(struct rb_pages *pages, uint32_t page)
         unlink_free(pages, page * RB_PAGES_FRAMES + i);
     }
     /* Unlinking has touched it: when it is frozen its copy is aside. */
-    free_page(pages, pages->page[page]);
-    pages->page[page] = NULL;
-    pages->stamp[page] = pages->now;
+    free_page(pages, page);
     pages->hole_hint = pages->hole_count == 0 || page < pages->hole_hint ? page : pages->hole_hint;
     pages->hole_count++;
 }
@@ -220,19 +281,18 @@ void rb_pages_deinit(struct rb_pages *pages)
 {
     rb_pages_thaw(pages);
     for (uint32_t i = 0; i < pages->page_count; i++) {
-        rb_free(pages->budget, pages->page[i], RB_PAGE_BYTES);
+        free_page(pages, i);
     }
     rb_free(pages->budget, pages->page, pages->page_cap * sizeof(*pages->page));
-    rb_free(pages->budget, pages->stamp, pages->page_cap * sizeof(*pages->stamp));
-    rb_free(pages->budget, pages->free_of_page, pages->page_cap);
+    rb_free(pages->budget, pages->use, pages->use_cap * sizeof(*pages->use));
     *pages = (struct rb_pages){ 0 };
 }
 
 uint64_t rb_pages_bytes(const struct rb_pages *pages)
 {
-    uint64_t of_tables = sizeof(*pages->page) + sizeof(*pages->stamp) + 1;
     uint64_t of_aside = sizeof(*pages->aside) + sizeof(*pages->aside_stamp);
-    return pages->bytes + pages->page_cap * of_tables + pages->frozen_count * of_aside;
+    return pages->bytes + pages->page_cap * sizeof(*pages->page) +
+           pages->use_cap * sizeof(*pages->use) + pages->frozen_count * of_aside;
 }
 
 /* ---- blocks ---- */
@@ -333,7 +393,7 @@ void rb_pages_give(struct rb_pages *pages, uint32_t handle)
     unlink_partial(pages, class, f);
     link_free(pages, frame);
     uint32_t page = frame / RB_PAGES_FRAMES;
-    if (pages->free_of_page[page] == RB_PAGES_FRAMES &&
+    if (pages->use[page].free_frames == RB_PAGES_FRAMES &&
         pages->roots.free_count >= 2 * RB_PAGES_FRAMES) {
         give_back_page(pages, page);
     }
@@ -346,7 +406,7 @@ void rb_pages_touch(struct rb_pages *pages, uint32_t page)
     if (pages->frozen && page < pages->frozen_count && pages->aside[page] == NULL) {
         keep_aside(pages, page);
     }
-    pages->stamp[page] = pages->now;
+    pages->page[page].stamp = pages->now;
 }
 
 enum rb_err rb_pages_freeze(struct rb_pages *pages)
@@ -354,7 +414,7 @@ enum rb_err rb_pages_freeze(struct rb_pages *pages)
     if (pages->frozen) {
         return RB_ERR_BUSY;
     }
-    while (pages->page[pages->page_count - 1] == NULL) {
+    while (pages->page[pages->page_count - 1].bytes == NULL) {
         pages->page_count--;
         pages->hole_count--;
     }
@@ -387,7 +447,8 @@ void rb_pages_thaw(struct rb_pages *pages)
     }
     for (uint32_t i = 0; i < pages->frozen_count; i++) {
         if (pages->aside[i] != NULL) {
-            free_page(pages, pages->aside[i]);
+            rb_free(pages->budget, pages->aside[i], RB_PAGE_BYTES);
+            pages->bytes -= RB_PAGE_BYTES;
         }
     }
     rb_free(pages->budget, pages->aside, pages->frozen_count * sizeof(*pages->aside));
@@ -404,7 +465,7 @@ bool rb_pages_frozen_changed(const struct rb_pages *pages, uint32_t page, uint64
     if (pages->aside[page] != NULL) {
         return pages->aside_stamp[page] > since;
     }
-    return pages->stamp[page] > since;
+    return pages->page[page].stamp > since;
 }
 
 const uint8_t *rb_pages_frozen_page(const struct rb_pages *pages, uint32_t page)
@@ -413,10 +474,10 @@ const uint8_t *rb_pages_frozen_page(const struct rb_pages *pages, uint32_t page)
     if (pages->aside[page] != NULL) {
         return pages->aside[page];
     }
-    if (pages->stamp[page] == pages->now) {
+    if (pages->page[page].stamp == pages->now) {
         return NULL; /* lost */
     }
-    return pages->page[page] == NULL ? zero_page : pages->page[page];
+    return pages->page[page].bytes == NULL ? zero_page : pages->page[page].bytes;
 }
 
 /* ---- loading ---- */
@@ -430,15 +491,10 @@ enum rb_err rb_pages_load_begin(struct rb_pages *pages, struct rb_budget *budget
     }
     enum rb_err err = grow_tables(pages, page_count < 4 ? 4 : page_count);
     while (err == RB_OK && pages->page_count < page_count) {
-        uint8_t *bytes = rb_alloc(budget, RB_PAGE_BYTES);
-        if (bytes == NULL) {
+        if (!create_page(pages, pages->page_count)) {
             err = RB_ERR_MEMORY;
             break;
         }
-        pages->page[pages->page_count] = bytes;
-        pages->stamp[pages->page_count] = 0;
-        pages->free_of_page[pages->page_count] = 0;
-        pages->bytes += RB_PAGE_BYTES;
         pages->page_count++;
     }
     if (err != RB_OK) {
@@ -450,7 +506,7 @@ enum rb_err rb_pages_load_begin(struct rb_pages *pages, struct rb_budget *budget
 enum rb_err rb_pages_load_roots(struct rb_pages *pages)
 {
     struct rb_pages_roots *roots = &pages->roots;
-    memcpy(roots, pages->page[0] + sizeof(struct rb_pages_frame), sizeof(*roots));
+    memcpy(roots, pages->page[0].bytes + sizeof(struct rb_pages_frame), sizeof(*roots));
     uint32_t frames = pages->page_count * RB_PAGES_FRAMES;
     if (roots->magic != MAGIC || roots->page_count != pages->page_count || roots->number == 0 ||
         roots->number >= UINT64_MAX / 2 || roots->fresh > roots->fresh_end ||
@@ -472,7 +528,7 @@ enum rb_err rb_pages_load_roots(struct rb_pages *pages)
         }
     }
     for (uint32_t i = 0; i < pages->page_count; i++) {
-        pages->stamp[i] = roots->number;
+        pages->page[i].stamp = roots->number;
     }
     pages->now = roots->number + 1;
     return RB_OK;
@@ -481,7 +537,7 @@ enum rb_err rb_pages_load_roots(struct rb_pages *pages)
 bool rb_pages_valid(const struct rb_pages *pages, uint32_t handle)
 {
     uint32_t page = handle >> 13;
-    if (page >= pages->page_count || pages->page[page] == NULL) {
+    if (page >= pages->page_count || pages->page[page].bytes == NULL) {
         return false;
     }
     const struct rb_pages_frame *f = frame_at(pages, handle / UNITS);
@@ -536,7 +592,7 @@ static uint32_t check_list(struct rb_pages *pages, uint32_t first, uint32_t clas
             return UINT32_MAX; /* and since each knows the one before it, no frame comes twice */
         }
         if (class_plus == 0) {
-            pages->free_of_page[frame / RB_PAGES_FRAMES]++;
+            pages->use[frame / RB_PAGES_FRAMES].free_frames++;
         }
         prev = frame;
         frame = f->next;
@@ -554,10 +610,9 @@ static bool find_holes(struct rb_pages *pages)
             bool fresh = frame >= pages->roots.fresh && frame < pages->roots.fresh_end;
             unlisted += frame_at(pages, frame)->class_plus == 0 && !fresh;
         }
-        unlisted -= pages->free_of_page[page];
+        unlisted -= pages->use[page].free_frames;
         if (unlisted == RB_PAGES_FRAMES) {
-            free_page(pages, pages->page[page]);
-            pages->page[page] = NULL;
+            free_page(pages, page);
             pages->hole_hint = pages->hole_count == 0 ? page : pages->hole_hint;
             pages->hole_count++;
         } else if (unlisted > 0) {

@@ -19,6 +19,8 @@
 #define RB_PAGES_FRAMES (RB_PAGE_BYTES / RB_PAGES_FRAME_BYTES)
 #define RB_PAGES_CLASSES 21u
 #define RB_PAGES_MAX (1u << 19)
+/** From this page on pages come in huge ones of so many, since at that size most time goes into missing translations. */
+#define RB_PAGES_HUGE 32u
 /** The largest block. */
 #define RB_PAGES_BLOCK_MAX 4080u
 /** The first frame of page 0 is the owner's, from here on. */
@@ -45,15 +47,25 @@ struct rb_pages_roots {
     uint32_t partial[RB_PAGES_CLASSES];
 };
 
+struct rb_page {
+    uint8_t *bytes; /* NULL: given back */
+    uint64_t stamp; /* `now` when it was changed last */
+};
+
+struct rb_page_use {
+    uint8_t *huge;        /* at the first page of a huge one; NULL: it is not mapped */
+    uint32_t huge_used;   /* pages of it in use */
+    uint32_t free_frames; /* of this page, in the free list */
+};
+
 struct rb_pages {
     struct rb_budget *budget;
-    uint8_t **page;        /* NULL: given back */
-    uint64_t *stamp;       /* `now` when it was changed last */
-    uint8_t *free_of_page; /* frames of it in the free list */
-    uint32_t page_count, page_cap;
+    struct rb_page *page;
+    struct rb_page_use *use;
+    uint32_t page_count, page_cap, use_cap;
     uint32_t hole_count, hole_hint; /* given back below page_count; none lies below the hint */
     uint64_t now;                   /* number the next freeze gets */
-    uint64_t bytes;                 /* of pages, live and aside */
+    uint64_t bytes;                 /* of pages, huge pages, and copies aside */
     struct rb_pages_roots roots;
     /* while frozen */
     uint8_t **aside;       /* copies of what changed since */
@@ -70,7 +82,7 @@ uint64_t rb_pages_bytes(const struct rb_pages *pages);
 /** To read. */
 static inline const void *rb_pages_at(const struct rb_pages *pages, uint32_t handle)
 {
-    return pages->page[handle >> 13] + (size_t)(handle & 8191) * 8;
+    return pages->page[handle >> 13].bytes + (size_t)(handle & 8191) * 8;
 }
 
 /** A page is about to change for the first time since the last freeze. */
@@ -79,11 +91,11 @@ void rb_pages_touch(struct rb_pages *pages, uint32_t page);
 /** To change: copies the page aside first when it is frozen. Never fails (RB_PAGES.frozen_lost). */
 static inline void *rb_pages_edit(struct rb_pages *pages, uint32_t handle)
 {
-    uint32_t page = handle >> 13;
-    if (__builtin_expect(pages->stamp[page] != pages->now, 0)) {
-        rb_pages_touch(pages, page);
+    struct rb_page *page = &pages->page[handle >> 13];
+    if (__builtin_expect(page->stamp != pages->now, 0)) {
+        rb_pages_touch(pages, handle >> 13);
     }
-    return pages->page[page] + (size_t)(handle & 8191) * 8;
+    return page->bytes + (size_t)(handle & 8191) * 8;
 }
 
 /** Makes sure that the next `frames` allocations succeed. */
