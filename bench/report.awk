@@ -82,6 +82,15 @@ function number(x) {
 # The upper bound of the ratio ringbus / nats-server; 0: none.
 function ratio_target(full,    scenario) {
     scenario = full
+    if (scenario ~ /^js_pub_always_[0-9][0-9]/) {
+        return 0.0333 # of us per message: 30 times the acknowledgements
+    }
+    if (scenario == "js_restart") {
+        return 0.05
+    }
+    if (scenario ~ /^js_/) {
+        return 1.0
+    }
     sub(/_churn$/, "", scenario)
     if (scenario ~ /^tls_1to1_[0-9]+k$/) {
         return 1.0
@@ -121,6 +130,9 @@ function value_target(server, scenario, key) {
     }
     if (key == "bytes_per_sub") {
         return 200 + median(server, scenario, "subject_bytes")
+    }
+    if (key == "bytes_per_stored") {
+        return 64 + median(server, scenario, "subject_bytes")
     }
     return key == "startup_ms" ? 50 : 0
 }
@@ -172,6 +184,31 @@ function print_rows(server, scenario) {
         print_row(server, scenario, "open_cpu_us_per_conn", "CPU per connection, us")
         print_row(server, scenario, "ping_round_ms", "PING to each, ms")
         print_row(server, scenario, "deliver_ms", "message to each, ms")
+    } else if (scenario ~ /^js_pub/) {
+        print_row(server, scenario, "cpu_ns_per_msg", "CPU per message, ns", scenario ~ /always/)
+        print_row(server, scenario, "us_per_msg", "time per acknowledged message, us",
+                  scenario !~ /(file|always)_[0-9][0-9]/)
+        print_row(server, scenario, "disk_write_p50_us", "the disk, a durable 4 KiB, us", 1)
+        if (scenario ~ /_1$/) {
+            print_row(server, scenario, "ack_p50_us", "acknowledgement, p50, us", 1)
+            print_row(server, scenario, "ack_p99_us", "acknowledgement, p99, us", 1)
+        }
+    } else if (scenario == "js_depth") {
+        print_row(server, scenario, "cpu_ns_per_msg", "CPU per message, full, ns")
+        print_row(server, scenario, "empty_cpu_ns_per_msg", "CPU per message, empty, ns")
+        print_row(server, scenario, "depth_ratio", "full : empty", 1)
+    } else if (scenario == "js_filter") {
+        print_row(server, scenario, "cpu_ns_per_msg", "CPU per message found, ns")
+        print_row(server, scenario, "us_per_msg", "time per message found, us")
+    } else if (scenario == "js_mem_subjects") {
+        print_row(server, scenario, "bytes_per_stored", "RSS per stored message, own subject, B")
+    } else if (scenario == "js_idle_consumers") {
+        print_row(server, scenario, "bytes_per_consumer", "RSS per idle consumer, B")
+        print_row(server, scenario, "idle_cpu_us_per_s", "CPU at rest, us per s")
+        print_row(server, scenario, "create_cpu_us_per_consumer", "CPU to make one, us")
+    } else if (scenario == "js_restart") {
+        print_row(server, scenario, "ready_ms", "kill -9 to ready, ms")
+        print_row(server, scenario, "ready_after_stop_ms", "stop to ready, ms", 1)
     } else if (scenario == "startup") {
         print_row(server, scenario, "startup_ms", "fork to INFO, ms")
     } else {

@@ -17,15 +17,23 @@ queue8_128_churn latency mem_conns mem_subs conns startup
 tls_1to1_128 tls_1to1_16k tls_fan20_128 tls_pub16 mem_tls_conns tls_handshakes_ecdsa
 tls_handshakes_rsa user_1to1_128 import_1to1_128 service_rr mapping_pub16 login_bcrypt
 mem_users_conns ws_1to1_128 ws_deflate_1to1_1k"
+jetstream="js_pub_file_1 js_pub_file_500 js_pub_always_1 js_pub_always_500 js_pub_lazy_500
+js_pub_memory_500 js_pull js_pull_none js_ordered js_filter js_kv_put js_kv_get js_depth
+js_mem_subjects js_idle_consumers js_restart"
+scenarios="$scenarios $jetstream"
+count=
+store=
 
 usage() {
     cat <<END
 usage: bench/run.sh [options]
-  -s, --scenarios LIST  names, separated by commas or blanks (default: all)
+  -s, --scenarios LIST  names, separated by commas or blanks (default: all); "jetstream": all js_ ones
   -r, --rounds N        rounds; the servers take turns in each (default $rounds)
   -d, --seconds S       how long each flow is measured (default $seconds)
   -t, --threads N       receiving threads of the generator (default $threads)
       --shards LIST     shards of ringbus; several are measured side by side (default $shards)
+  -c, --count N         messages stored, or consumers, in js_ scenarios (default: each its own)
+      --store DIR       where the servers store (default: the build folder; must be a real disk)
   -q, --quick           one short round, for a look
   -n, --name NAME       results go to bench/results/<date>-NAME.md (default: <cores>cores, or quick)
 environment: RINGBUS, RINGBUS_LOAD, NATS_SERVER: the programs, when not in build/, PATH or ~/go/bin
@@ -39,7 +47,7 @@ fail() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    -s|-r|-d|-t|-n|--scenarios|--rounds|--seconds|--threads|--shards|--name)
+    -s|-r|-d|-t|-n|-c|--scenarios|--rounds|--seconds|--threads|--shards|--name|--count|--store)
         [ $# -ge 2 ] || fail "$1 needs a value" ;;
     esac
     case $1 in
@@ -48,6 +56,8 @@ while [ $# -gt 0 ]; do
     -d|--seconds) seconds=$2; shift ;;
     -t|--threads) threads=$2; shift ;;
     --shards) shards=$2; shift ;;
+    -c|--count) count=$2; shift ;;
+    --store) store=$2; shift ;;
     -n|--name) name=$2; shift ;;
     -q|--quick) quick=-q; rounds=1; seconds=0.3; warmup=0.1 ;;
     -h|--help) usage; exit 0 ;;
@@ -58,6 +68,10 @@ done
 case $rounds in
 ''|*[!0-9]*|0) fail "rounds: not a number: $rounds" ;;
 esac
+case $count in
+*[!0-9]*) fail "count: not a number: $count" ;;
+esac
+[ "$scenarios" != jetstream ] || scenarios=$jetstream
 case $name in
 */*) fail "a name is not a path: $name" ;;
 '') name=$(nproc)cores; [ -z "$quick" ] || name=quick ;;
@@ -78,6 +92,7 @@ ulimit -Hn 65536 2>/dev/null
 ulimit -Sn "$(ulimit -Hn)" 2>/dev/null
 
 work=$(mktemp -d) || exit 1
+store=$(mktemp -d "${store:-$root/build}/bench-store.XXXXXX") || exit 1
 server_pid=
 load_pid=
 
@@ -98,7 +113,7 @@ stop_server() {
 clean_up() {
     [ -z "$load_pid" ] || kill -TERM "$load_pid" 2>/dev/null
     stop_server
-    rm -rf "$work"
+    rm -rf "$work" "$store"
 }
 trap clean_up EXIT
 trap 'exit 130' INT
@@ -154,6 +169,13 @@ scenario_conf() {
             A { users: [ { user: a, password: p } ], exports: [ { service: "svc.echo" } ] }
             B { users: [ { user: b, password: p } ]
                 imports: [ { service: { account: A, subject: "svc.echo" } } ] } }' ;;
+    js_*)
+        sync=
+        case $1 in
+        js_pub_always_*) sync=", sync_interval: always" ;;
+        js_pub_lazy_*) sync=", sync_interval: \"2m\"" ;;
+        esac
+        echo "jetstream { store_dir: \"$store/js\", max_mem: 4GB, max_file: 40GB$sync }" ;;
     mapping_*) echo "mappings { \"bench.*\": \"mapped.\$1\" }" ;;
     login_*)
         echo "authorization { users: [ { user: quick, password: p },
@@ -195,15 +217,22 @@ run_one() {
             printf 'shards: %s\n' "${label#ringbus/}" >>"$work/server.conf" ;;
     esac
     : >"$work/server.log"
-    if [ "$scenario" = startup ]; then
+    case $scenario in
+    startup)
         run_load -p "$port" -l "$label" $quick startup -- "$program" -c "$work/server.conf"
-        return
-    fi
+        return ;;
+    js_restart)
+        run_load -p "$port" -l "$label" $quick -D "$store" ${count:+-n "$count"} js_restart -- \
+            "$program" -c "$work/server.conf"
+        rm -rf "$store/js"
+        return ;;
+    esac
     "$program" -c "$work/server.conf" >"$work/server.log" 2>&1 &
     server_pid=$!
     run_load -p "$port" -P "$server_pid" -l "$label" -d "$seconds" -w "$warmup" -t "$threads" \
-        $quick "$scenario"
+        $quick -D "$store" ${count:+-n "$count"} "$scenario"
     stop_server
+    rm -rf "$store/js"
 }
 
 case $scenarios in
@@ -211,11 +240,11 @@ case $scenarios in
 esac
 
 labels=
-for count in $(echo "$shards" | tr ',' ' '); do
-    case $count in
-    *[!0-9]*) fail "shards: not a number: $count" ;;
+for one in $(echo "$shards" | tr ',' ' '); do
+    case $one in
+    *[!0-9]*) fail "shards: not a number: $one" ;;
     esac
-    labels="$labels ringbus/$count"
+    labels="$labels ringbus/$one"
 done
 labels="$labels nats-server"
 

@@ -38,8 +38,12 @@ struct rb_load {
     uint64_t warmup_ns;   /* the same before the clock starts */
     uint64_t deadline_ns; /* of the whole scenario, on the monotonic clock */
     uint32_t receive_threads;
-    bool quick;           /* fewer samples, shorter rests; for a look, not for a result */
-    char *const *command; /* of `startup`; NULL-terminated */
+    bool quick;            /* fewer samples, shorter rests; for a look, not for a result */
+    char *const *command;  /* of `startup` and `js_restart`; NULL-terminated */
+    uint64_t count_given;  /* -n; 0: not given */
+    uint64_t count;        /* of stored messages or consumers; js_ scenarios have defaults */
+    const char *directory; /* where the server stores; NULL: the disk is not measured */
+    uint32_t limit_s;      /* of the scenario */
 };
 
 /** Reads the scenario's name into the fields above; makes the TLS context. */
@@ -59,6 +63,24 @@ void rb_load_storm(const struct rb_load *load);
 void rb_load_conns(const struct rb_load *load);
 /** From fork to INFO, several times. */
 void rb_load_startup(const struct rb_load *load);
+/* JetStream: js_flow.c, js_scale.c */
+void rb_load_js_pub(const struct rb_load *load);
+void rb_load_js_pull(const struct rb_load *load);
+void rb_load_js_ordered(const struct rb_load *load);
+void rb_load_js_filter(const struct rb_load *load);
+void rb_load_js_kv_get(const struct rb_load *load);
+void rb_load_js_kv_put(const struct rb_load *load);
+void rb_load_js_depth(const struct rb_load *load);
+void rb_load_js_mem_subjects(const struct rb_load *load);
+void rb_load_js_idle_consumers(const struct rb_load *load);
+void rb_load_js_restart(const struct rb_load *load);
+
+/** Runs load->command; it ends with this process. */
+pid_t rb_load_start_server(const struct rb_load *load);
+/** SIGTERM, later SIGKILL; waits. */
+void rb_load_stop_server(pid_t pid);
+/** Until INFO comes. */
+void rb_load_await_info(const struct rb_load *load, pid_t pid);
 
 /**
  * Prints {"ok":false,"error":...} for the running scenario and ends the process with 1, from any

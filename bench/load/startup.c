@@ -24,7 +24,7 @@
 #define ASK_AGAIN_NS 200000u
 #define STOP_MAX_NS 5000000000u
 
-static pid_t start_server(const struct rb_load *load)
+pid_t rb_load_start_server(const struct rb_load *load)
 {
     pid_t parent = getpid();
     pid_t pid = fork();
@@ -43,7 +43,7 @@ static pid_t start_server(const struct rb_load *load)
     _exit(127);
 }
 
-static void stop_server(pid_t pid)
+void rb_load_stop_server(pid_t pid)
 {
     uint64_t end_ns = rb_probe_now_ns() + STOP_MAX_NS;
     (void)kill(pid, SIGTERM);
@@ -57,7 +57,7 @@ static void stop_server(pid_t pid)
 
 /* Asks until INFO comes. The port must be this server's: a refused connection or a closed one
  * means not yet. */
-static void await_info(const struct rb_load *load, pid_t pid)
+void rb_load_await_info(const struct rb_load *load, pid_t pid)
 {
     for (;;) {
         uint8_t byte = 0;
@@ -103,11 +103,11 @@ void rb_load_startup(const struct rb_load *load)
             rb_load_die("somebody else listens on port %u", load->port);
         }
         uint64_t start_ns = rb_probe_now_ns();
-        pid_t pid = start_server(load);
-        await_info(load, pid);
+        pid_t pid = rb_load_start_server(load);
+        rb_load_await_info(load, pid);
         times_ns[i] = rb_probe_now_ns() - start_ns;
         rss_bytes = rb_probe_rss_bytes(pid);
-        stop_server(pid);
+        rb_load_stop_server(pid);
     }
     qsort(times_ns, rounds, sizeof(times_ns[0]), compare);
     rb_load_print_head(load);

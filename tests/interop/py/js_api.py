@@ -744,6 +744,29 @@ def consumer_retention(js, rec):
 
 
 @scenario()
+def many_consumers(js, rec):
+    """A stream that says nothing about it takes 1,000 consumers."""
+    for name, config in (("S", {}), ("T", {"max_consumers": 1001})):
+        js.stream(name, storage="memory", **config)
+        made, refused = 0, []
+        for first in range(0, 1002, 50):
+            inboxes = [js.inbox() for _ in range(first, min(first + 50, 1002))]
+            for number, inbox in enumerate(inboxes, first):
+                consumer = {"name": "C%d" % number, "mem_storage": True, "inactive_threshold": 3600 * S}
+                js.publish("$JS.API.CONSUMER.CREATE.%s.C%d" % (name, number),
+                           json.dumps({"stream_name": name, "config": consumer}), None, inbox)
+            for inbox in inboxes:
+                answer = json.loads(js.take(lambda one, to=inbox: isinstance(one, jetstream.Message) and one.subject == to).body)
+                refused += [answer["error"]] if "error" in answer else []
+                made += "error" not in answer
+        rec(name, (made, refused))
+        answer = js.api("CONSUMER.NAMES." + name)
+        rec(name + ", names", (len(answer["consumers"]), answer["total"], answer["limit"]))
+        answer = js.api("CONSUMER.LIST." + name, {"offset": 900})
+        rec(name + ", list", (len(answer["consumers"]), answer["total"], answer["limit"], answer["offset"]))
+
+
+@scenario()
 def consumer_life(js, rec):
     js.stream("S")
     for i in range(4):
