@@ -331,7 +331,7 @@ static void ack_one(struct rb_js_consumer *consumer, uint64_t seq, struct rb_sli
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
-    if (entry == NULL && !rb_js_pending_is_spent(&in->acks, seq)) {
+    if (entry == NULL && seq != in->sending && !rb_js_pending_is_spent(&in->acks, seq)) {
         answer(consumer->stream->account, reply); /* it is acked */
         return;
     }
@@ -353,7 +353,7 @@ void rb_js_consumer_ack_through(struct rb_js_consumer *consumer, uint64_t seq,
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     const struct rb_js_pending_entry *first = rb_js_pending_first(&in->acks);
-    if (first == NULL || first->seq > seq) {
+    if (seq != in->sending && (first == NULL || first->seq > seq)) {
         answer(consumer->stream->account, reply);
         return;
     }
@@ -531,7 +531,8 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
         return;
     }
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
-    bool delivered = stream_seq <= consumer->delivered.stream_seq && stream_seq > 0;
+    bool delivered = stream_seq > 0 &&
+                     (stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending);
     if (payload.len == 0 || rb_slice_equal(payload, RB_S("+ACK")) ||
         rb_slice_equal(payload, RB_S("+OK"))) {
         if (delivered) {

@@ -381,8 +381,11 @@ static enum step deliver_one(struct run *run)
     }
     struct rb_slice to =
         request == NULL ? consumer->config->deliver_subject : rb_js_request_reply(request);
-    if (!rb_js_send(run->account, to, message.subject, reply, message.header_len,
-                    message.payload)) {
+    in->sending = choice.seq;
+    bool sent =
+        rb_js_send(run->account, to, message.subject, reply, message.header_len, message.payload);
+    in->sending = 0;
+    if (!sent) {
         if (request != NULL) {
             rb_js_consumer_end_request(consumer, request, RB_S(""), false);
             return STEP_AGAIN;

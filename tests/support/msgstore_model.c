@@ -323,7 +323,9 @@ static uint32_t give_loads(struct rb_msgstore_home *home, uint32_t count)
                                                                .wait = load->wait };
         }
         store->load_count -= given;
-        memmove(store->loads, store->loads + given, store->load_count * sizeof(*store->loads));
+        if (store->load_count > 0) {
+            memmove(store->loads, store->loads + given, store->load_count * sizeof(*store->loads));
+        }
     }
     return count;
 }
