@@ -42,7 +42,7 @@ struct rb_msg {
     uint32_t hop_count; /* times a queue message was passed on */
     uint32_t import_count; /* service imports it went through, so that a cycle ends */
     struct rb_slice
-        sender; /* client info of a responder as JSON, only towards "_R_." with latency measured */
+        sender; /* client info as JSON: of a responder, towards "_R_." with latency measured, and of who asks "$JS." */
     struct rb_slice
         shown; /* the subject that subscribers are shown; empty: `subject` (rb_account_deliver) */
 };

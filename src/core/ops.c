@@ -145,8 +145,16 @@ map_subject(struct rb_conn *conn, struct rb_slice subject, uint8_t out[MAPPED_MA
     return rb_slice_of(out, len);
 }
 
-static inline void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject,
-                           struct rb_trace *trace)
+/* A request of JetStream, whose home may be another shard, where the connection is not known. Not those that come per message. */
+__attribute__((noinline)) static bool is_request(struct rb_slice subject)
+{
+    return rb_slice_starts(subject, RB_S("$JS.")) && !rb_slice_starts(subject, RB_S("$JS.ACK.")) &&
+           !rb_slice_starts(subject, RB_S("$JS.FC.")) &&
+           !rb_slice_starts(subject, RB_S("$JS.API.CONSUMER.MSG.NEXT.")) &&
+           !rb_slice_starts(subject, RB_S("$JS.API.DIRECT.GET."));
+}
+
+static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject)
 {
     struct rb_core *core = conn->core;
     struct rb_msg msg = { .subject = subject,
@@ -159,7 +167,8 @@ static inline void publish(struct rb_conn *conn, const struct rb_op *op, struct 
                           .published_ns = core->now_ns,
                           .trace = trace };
     uint8_t sender[SENDER_MAX];
-    if (subject.ptr[0] == '_' && rb_service_measured(subject)) {
+    if ((subject.ptr[0] == '_' && rb_service_measured(subject)) ||
+        (subject.ptr[0] == '$' && is_request(subject))) {
         msg.sender = rb_slice_of(sender, rb_conn_client_info(conn, true, sender, sizeof(sender)));
     }
     bool delivered = trace == NULL ? rb_deliver_publish(conn->account, &msg)

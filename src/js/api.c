@@ -110,11 +110,14 @@ static struct rb_slice copy_into(struct rb_writer *out, struct rb_slice from)
     return copy;
 }
 
-/* Who asks: the connection, or what came with a request from another account. */
+/* Who asks: the connection, what its shard says of it, or what came with a request from another account. */
 static struct rb_slice client_of(const struct rb_msg *msg, uint8_t *out, size_t cap)
 {
     if (msg->from != NULL) {
         return rb_slice_of(out, rb_conn_client_info(msg->from, true, out, cap));
+    }
+    if (msg->sender.len > 0) {
+        return msg->sender;
     }
     struct rb_slice headers = rb_slice_of(msg->payload.ptr, msg->header_len);
     struct rb_slice info =

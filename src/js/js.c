@@ -12,6 +12,7 @@
 #include "js/api.h"
 #include "js/consumer.h"
 #include "js/stream_inside.h"
+#include "proto/subject.h"
 #include "ringbus/check.h"
 
 #define CACHE_BYTES (64u << 20)
@@ -63,23 +64,38 @@ static void turn_off(struct rb_js_account *own)
     rb_js_api_close(own);
 }
 
+/* Its requests of the API go to another account: that one answers. */
+static bool imports_api(const struct rb_account *account)
+{
+    for (uint32_t i = 0; i < account->service_count; i++) {
+        if (rb_subject_overlap(rb_sublist_subject(&account->services[i].special.sub.ref),
+                               RB_S("$JS.API.>"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* An account without JetStream is told so by its home, unless it has the API of another one. */
 static void look_at(struct rb_js *js, struct rb_account *account)
 {
     struct rb_js_limits limits;
     struct rb_js_account *own = rb_js_account_of(js, account);
-    if (!js->options.is_home(js->options.ctx, account->name)) {
+    bool on = js->options.limits(js->options.ctx, account->id, &limits);
+    bool answers =
+        on || (account->policy != NULL && !rb_account_is_system(account) && !imports_api(account));
+    if (!answers || !js->options.is_home(js->options.ctx, account->name)) {
         if (own != NULL) {
             turn_off(own);
         }
         return;
     }
-    /* An account without JetStream has an API too: it says so. */
     own = rb_js_account_need(js, account);
     if (own != NULL) {
-        own->enabled = js->options.limits(js->options.ctx, account->id, &limits);
-        if (own->enabled) {
+        account->watch_interest = on;
+        own->enabled = on;
+        if (on) {
             own->limits = limits;
-            account->watch_interest = true;
         }
         if (rb_js_api_open(own) == RB_OK) {
             return;
@@ -337,6 +353,10 @@ static bool run_consumers(struct rb_js *js)
     rb_list_splice(&run, &js->ready);
     for (struct rb_list *link; (link = rb_list_pop(&run)) != NULL;) {
         struct rb_js_consumer *consumer = RB_CONTAINER(link, struct rb_js_consumer, link);
+        if (js->core->mail_tight) { /* what it delivers may be for other shards: later */
+            rb_list_append(&js->ready, &consumer->link);
+            continue;
+        }
         worked = true;
         if (rb_js_consumer_run(consumer, RUN_MAX) && rb_list_empty(&consumer->link)) {
             rb_list_append(&js->ready, &consumer->link);
