@@ -99,6 +99,7 @@ struct rb_js_consumer_inside {
     uint64_t pruned_ns;
     struct rb_js_flow *flow;
     struct rb_js_pin *pin;
+    uint64_t sending; /* sequence that rb_js_send has just now; 0: none. It may be acked already */
     uint64_t active_ns;      /* last activity of a client, monotonic */
     uint64_t sent_ns;        /* last message or heartbeat of a push consumer */
     uint64_t hold_ns;        /* rate limit or replay: nothing before this; 0: no */
