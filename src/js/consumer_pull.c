@@ -66,6 +66,7 @@ static void free_request(struct rb_js_consumer *consumer, struct rb_js_request *
 {
     rb_list_remove(&request->link);
     consumer->inside->waiting--;
+    consumer->inside->active_ns = rb_js_consumer_js(consumer)->now_ns;
     rb_free(rb_js_consumer_js(consumer)->budget, request, request->alloc_bytes);
 }
 
