@@ -82,7 +82,7 @@ static void copy_stream(struct rb_snapshot *snapshot, struct rb_js_stream *strea
     rb_msgstore_state(stream->store, &state);
     to->messages = state.messages;
     to->bytes = state.bytes;
-    to->first_seq = state.first_seq;
+    to->first_seq = state.last_seq == 0 ? 0 : state.first_seq; /* nothing was ever stored */
     to->last_seq = state.last_seq;
     if (snapshot->request.js_documents) {
         struct rb_out out;
