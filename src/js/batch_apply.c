@@ -39,9 +39,6 @@ static uint64_t count_of(const uint64_t *hashes, uint32_t count, uint64_t hash)
 static bool check_ids(struct rb_js_stream *stream, struct view *view,
                       const struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
-    if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID)) {
-        return refuse(outcome, 10177, NULL);
-    }
     if (!rb_js_headers_has(headers, RB_JS_H_MSG_ID) || stream->config->duplicate_window == 0) {
         return true;
     }
@@ -98,20 +95,21 @@ static bool check_rollup(struct rb_js_stream *stream, const struct view *view,
 static bool check_plain(struct rb_js_stream *stream, const struct rb_js_headers *headers,
                         struct rb_js_outcome *outcome)
 {
-    int64_t ttl;
+    if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID)) {
+        return refuse(outcome, 10177, NULL);
+    }
+    if (rb_js_headers_has(headers, RB_JS_H_INCR) &&
+        !rb_js_check_increment(headers->value[RB_JS_H_INCR], outcome)) {
+        return false;
+    }
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_STREAM) &&
         !rb_slice_equal(headers->value[RB_JS_H_EXPECTED_STREAM], stream->name)) {
         return refuse(outcome, 10060, NULL);
     }
-    if (rb_js_headers_has(headers, RB_JS_H_TTL)) {
-        if (!rb_js_ttl_parse(headers->value[RB_JS_H_TTL], &ttl)) {
-            return refuse(outcome, 10165, NULL);
-        }
-        if (!stream->config->allow_msg_ttl) {
-            return refuse(outcome, 10166, NULL);
-        }
+    if (rb_js_headers_has(headers, RB_JS_H_TTL) && !stream->config->allow_msg_ttl) {
+        return refuse(outcome, 10166, NULL);
     }
-    return true;
+    return rb_js_check_ttl(headers, outcome);
 }
 
 static bool check_message(struct rb_js_stream *stream, struct view *view,
@@ -122,22 +120,21 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
     view->staged.of_subject = count_of(view->subjects, view->count, hash);
     if (!rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         !rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) ||
-        !check_plain(stream, headers, outcome) || !check_ids(stream, view, headers, outcome)) {
+        !rb_js_check_size(stream, command, outcome) || !check_plain(stream, headers, outcome) ||
+        !check_ids(stream, view, headers, outcome)) {
         return false;
     }
-    if (rb_js_headers_has(headers, RB_JS_H_INCR) &&
-        !rb_js_check_increment(headers->value[RB_JS_H_INCR], outcome)) {
-        return false;
+    if (rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
+        return refuse(outcome, 10227, NULL);
     }
-    if (!rb_js_check_size(stream, command, outcome) ||
-        !check_sequences(stream, view, command, headers, last_seq, outcome)) {
+    if (!check_sequences(stream, view, command, headers, last_seq, outcome)) {
         return false;
     }
     if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE)) {
         return refuse(outcome, 10188, NULL);
     }
-    if (rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
-        return refuse(outcome, 10227, NULL);
+    if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE_NEXT)) {
+        return refuse(outcome, 10212, NULL);
     }
     if (!check_rollup(stream, view, headers, outcome) ||
         !rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP),
