@@ -71,6 +71,7 @@ const struct rb_doc_type rb_js_paged_type = { "ApiPagedRequest", sizeof(struct r
 static const char *const listened[] = {
     "*",
     "STREAM.>",
+    "CONSUMER.*",
     "CONSUMER.CREATE.>",
     "CONSUMER.DURABLE.>",
     "CONSUMER.NAMES.>",
@@ -129,14 +130,34 @@ static struct rb_slice client_of(const struct rb_msg *msg, uint8_t *out, size_t 
     return info;
 }
 
+/* Puts the tokens behind the endpoint's words into name, consumer and rest: the last '*' tokens of its subject. */
+static void split_names(struct rb_js_request *request, struct rb_slice path)
+{
+    struct rb_slice *into[] = { &request->name, &request->consumer };
+    const char *pattern = request->endpoint->subject;
+    struct rb_tokens tokens = rb_tokens_over(path);
+    struct rb_tokens words = rb_tokens_over(rb_slice_text(pattern));
+    struct rb_slice token, word;
+    for (uint32_t count = 0; rb_tokens_next(&words, &word) && rb_tokens_next(&tokens, &token);) {
+        if (rb_slice_equal(word, RB_S(">"))) {
+            request->rest = rb_slice_of(token.ptr, (size_t)(path.ptr + path.len - token.ptr));
+            return;
+        }
+        if (rb_slice_equal(word, RB_S("*"))) {
+            *into[count++] = token;
+        }
+    }
+}
+
 static struct rb_js_request *request_create(struct rb_js_api *api,
                                             const struct rb_js_endpoint *endpoint,
-                                            const struct rb_msg *msg)
+                                            const struct rb_msg *msg, struct rb_slice path)
 {
     struct rb_js *js = api->account->js;
     uint8_t info[CLIENT_INFO_MAX];
     struct rb_slice client = client_of(msg, info, sizeof(info));
-    size_t extra = msg->subject.len + msg->reply.len + msg->payload.len + client.len;
+    struct rb_slice prefix = RB_S("$JS.API.");
+    size_t extra = prefix.len + path.len + msg->reply.len + msg->payload.len + client.len;
     struct rb_js_request *request = rb_alloc(js->budget, sizeof(*request) + extra);
     if (request == NULL) {
         return NULL;
@@ -146,7 +167,8 @@ static struct rb_js_request *request_create(struct rb_js_api *api,
     request->js = js;
     request->account = api->account;
     request->endpoint = endpoint;
-    request->subject = copy_into(&out, msg->subject);
+    request->subject = rb_slice_of(copy_into(&out, prefix).ptr, prefix.len + path.len);
+    split_names(request, copy_into(&out, path));
     request->reply = copy_into(&out, msg->reply);
     struct rb_slice payload = copy_into(&out, msg->payload);
     request->headers = rb_slice_of(payload.ptr, msg->header_len);
@@ -423,25 +445,6 @@ static struct rb_slice behind_prefix(const struct rb_js *js, struct rb_slice sub
     return rb_slice_of(subject.ptr + prefix.len, subject.len - prefix.len);
 }
 
-/* Puts the tokens behind the endpoint's words into name, consumer and rest: the last '*' tokens of its subject. */
-static void split_names(struct rb_js_request *request, struct rb_slice path)
-{
-    struct rb_slice *into[] = { &request->name, &request->consumer };
-    const char *pattern = request->endpoint->subject;
-    struct rb_tokens tokens = rb_tokens_over(path);
-    struct rb_tokens words = rb_tokens_over(rb_slice_text(pattern));
-    struct rb_slice token, word;
-    for (uint32_t count = 0; rb_tokens_next(&words, &word) && rb_tokens_next(&tokens, &token);) {
-        if (rb_slice_equal(word, RB_S(">"))) {
-            request->rest = rb_slice_of(token.ptr, (size_t)(path.ptr + path.len - token.ptr));
-            return;
-        }
-        if (rb_slice_equal(word, RB_S("*"))) {
-            *into[count++] = token;
-        }
-    }
-}
-
 static void dispatch(struct rb_js_request *request)
 {
     const struct rb_js_endpoint *endpoint = request->endpoint;
@@ -488,23 +491,21 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
 {
     struct rb_js_api *api = ctx;
     struct rb_slice path = behind_prefix(api->account->js, msg->subject);
-    if (rb_slice_starts(path, RB_S("DIRECT.GET.")) ||
-        rb_slice_starts(path, RB_S("CONSUMER.MSG.NEXT."))) {
+    bool system = rb_account_is_system(account);
+    if (!system && (rb_slice_starts(path, RB_S("DIRECT.GET.")) ||
+                    rb_slice_starts(path, RB_S("CONSUMER.MSG.NEXT.")))) {
         return false; /* heard only where JetStream is off: nobody serves these */
     }
-    const struct rb_js_endpoint *endpoint =
-        path.len == 0 ? NULL : find_endpoint(path, rb_account_is_system(account));
+    const struct rb_js_endpoint *endpoint = path.len == 0 ? NULL : find_endpoint(path, system);
     if (endpoint == NULL) {
         return true;
     }
     struct rb_js_request *request =
-        api->request_count < RB_JS_REQUESTS_MAX ? request_create(api, endpoint, msg) : NULL;
+        api->request_count < RB_JS_REQUESTS_MAX ? request_create(api, endpoint, msg, path) : NULL;
     if (request == NULL) {
         drop_request(api);
         return true;
     }
-    size_t ahead = msg->subject.len - path.len;
-    split_names(request, rb_slice_of(request->subject.ptr + ahead, path.len));
     dispatch(request);
     return true;
 }

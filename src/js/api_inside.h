@@ -42,7 +42,7 @@ struct rb_js_request {
     struct rb_js *js;
     struct rb_js_account *account; /* NULL: it went while a change was under way */
     const struct rb_js_endpoint *endpoint;
-    struct rb_slice subject; /* as it was asked; with domain when it was asked with one */
+    struct rb_slice subject;              /* without a domain */
     struct rb_slice name, consumer, rest; /* of the subject: stream, consumer, what follows */
     struct rb_slice reply, headers, body; /* copies, as all slices here */
     struct rb_slice client;               /* ClientInfo as JSON; empty: not known */
@@ -163,7 +163,8 @@ void rb_js_transfers_end(struct rb_js_api *api, const struct rb_js_stream *strea
 /* Documents (documents.c) */
 struct rb_js_info_options {
     bool deleted_details, dynamic_metadata, cluster;
-    bool subjects; /* those that match `filter`, from the `offset`th on, one page */
+    bool no_domain; /* answers to CREATE do not have it */
+    bool subjects;  /* those that match `filter`, from the `offset`th on, one page */
     struct rb_slice filter;
     uint64_t offset;
 };

@@ -75,7 +75,9 @@ static void answer_info(struct rb_js_request *request, struct rb_js_stream *stre
     struct rb_out out;
     rb_js_answer_begin(request, &out);
     rb_out_put(&out, RB_S(","));
-    rb_js_write_stream_info(&out, stream, false, true);
+    rb_js_write_info(
+        &out, stream,
+        &(struct rb_js_info_options){ .dynamic_metadata = true, .no_domain = created });
     rb_out_put(&out, created ? RB_S(",\"did_create\":true") : RB_S(""));
     rb_js_answer_send(request, &out, RB_S(""));
 }

@@ -212,7 +212,7 @@ void rb_js_write_info(struct rb_out *out, struct rb_js_stream *stream,
     put_time(out, "created", stream->created_ns);
     rb_out_put(out, RB_S(",\"state\":"));
     rb_js_write_state(out, stream, options);
-    if (js->settings->domain.len > 0) {
+    if (js->settings->domain.len > 0 && !options->no_domain) {
         put_text(out, "domain", js->settings->domain);
     }
     if (options->cluster) {

@@ -225,7 +225,9 @@ static void answer(struct restore *restore)
         rb_out_put(&out, RB_S("\"error\":"));
         rb_js_error_write(&out, &restore->error);
     } else {
-        rb_js_write_stream_info(&out, restore->transfer.stream, false, true);
+        rb_js_write_info(
+            &out, restore->transfer.stream,
+            &(struct rb_js_info_options){ .dynamic_metadata = true, .no_domain = true });
     }
     rb_out_put(&out, RB_S("}"));
     acknowledge(restore);

@@ -86,7 +86,9 @@ static void give_up(struct snapshot *snapshot, const char *line)
 {
     struct rb_js_account *account = snapshot->transfer.account;
     rb_js_send_status(account, snapshot->deliver, RB_S(""), rb_slice_text(line), RB_S(""));
-    rb_js_transfer_advise(&snapshot->transfer, RB_JS_SNAPSHOT_COMPLETE, 0, strchr(line, ' ') + 1);
+    bool damaged = line[0] == '5'; /* a receiver that went away is not worth an error */
+    rb_js_transfer_advise(&snapshot->transfer, RB_JS_SNAPSHOT_COMPLETE, 0,
+                          damaged ? strchr(line, ' ') + 1 : NULL);
     finish(snapshot);
 }
 
