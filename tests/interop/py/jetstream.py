@@ -18,6 +18,7 @@ import argparse
 import base64
 import concurrent.futures
 import fnmatch
+import itertools
 import json
 import os
 import re
@@ -86,9 +87,9 @@ class Message:
 
     def record(self, subject=False):
         """What is compared: nothing that is empty."""
-        result = {"subject": re.sub(r"_INBOX\.(\w+)\.\d+", r"_INBOX.\1", self.subject)} if subject else {}
+        result = {"subject": re.sub(r"_INBOX\.(\w+)\.[\d.]+", r"_INBOX.\1", self.subject)} if subject else {}
         if self.reply:
-            result["reply"] = re.sub(r"_INBOX\.(\w+)\.\d+", r"_INBOX.\1", self.reply)
+            result["reply"] = re.sub(r"_INBOX\.(\w+)\.[\d.]+", r"_INBOX.\1", self.reply)
         if self.status:
             result["status"] = self.status
         if self.headers:
@@ -102,11 +103,14 @@ class Message:
 class Js:
     """A connection with an inbox of its own."""
 
+    numbers = itertools.count(1)
+
     def __init__(self, running, **login):
         self.running, self.inboxes, self.sids, self.got = running, 0, 1, []
+        self.number = next(Js.numbers) # inboxes of one account are heard by all of it
         self.client = running.client()
         self.said = self.client.connect(headers=True, no_responders=True, lang="py", version="1", name="probe", **login)
-        self.send(b"SUB _INBOX.r.> 1\r\n")
+        self.send(b"SUB _INBOX.r.%d.> 1\r\n" % self.number)
 
     def __enter__(self):
         return self
@@ -175,7 +179,7 @@ class Js:
 
     def inbox(self):
         self.inboxes += 1
-        return "_INBOX.r.%d" % self.inboxes
+        return "_INBOX.r.%d.%d" % (self.number, self.inboxes)
 
     def request(self, subject, body=b"", headers=None, seconds=ANSWER):
         """The first answer; None: none came."""
@@ -211,7 +215,7 @@ class Js:
     def begin(self, stream, consumer, body=b"", headers=None, prefix="$JS.API."):
         """A pull request; what comes for it has the sid that is returned (its subjects are those of the messages)."""
         self.inboxes += 1
-        inbox = "_INBOX.pull.%d" % self.inboxes
+        inbox = "_INBOX.pull.%d.%d" % (self.number, self.inboxes)
         sid = self.subscribe(inbox)
         body = json.dumps(body) if isinstance(body, dict) else body
         self.publish("%sCONSUMER.MSG.NEXT.%s.%s" % (prefix, stream, consumer), body, headers, inbox)
