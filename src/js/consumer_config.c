@@ -141,7 +141,7 @@ static bool fill_acks(struct check *c)
     const struct rb_js_account *account = c->stream->account;
     bool timed = config->ack_policy == RB_JS_ACK_EXPLICIT || config->ack_policy == RB_JS_ACK_ALL;
     if (config->backoff.count > 0 && config->backoff.items[0] != config->ack_wait) {
-        if (c->pedantic && config->ack_wait > 0) {
+        if (c->pedantic) {
             return refuse(c, 10157, "first backoff value has to equal batch AckWait");
         }
         config->ack_wait = config->backoff.items[0];
@@ -179,9 +179,7 @@ static bool fill_in(struct check *c)
     }
     if (config->ack_policy == RB_JS_ACK_FLOW_CONTROL && !c->pedantic) {
         config->flow_control = true;
-        if (config->idle_heartbeat == 0) {
-            config->idle_heartbeat = FLOW_HEARTBEAT;
-        }
+        config->idle_heartbeat = FLOW_HEARTBEAT;
     }
     if (!fill_acks(c)) {
         return false;
@@ -461,6 +459,11 @@ static bool check_sampling(struct check *c)
     }
     if (freq.ptr[freq.len - 1] == '%') {
         freq.len--;
+    }
+    uint64_t number;
+    if (freq.len > 1 && freq.ptr[0] == '-' &&
+        rb_slice_decimal(rb_slice_of(freq.ptr + 1, freq.len - 1), 9, &number)) {
+        return refuse(c, 10095, "<nil>"); /* a number, but not one of percent */
     }
     char quoted[200], text[240];
     size_t len = rb_format_quoted((uint8_t *)quoted, sizeof(quoted) - 1, freq);
