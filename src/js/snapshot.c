@@ -118,6 +118,7 @@ static void send_chunk(struct snapshot *snapshot, size_t len, bool acked)
     struct rb_js_account *account = snapshot->transfer.account;
     char reply[2 * RB_JS_NAME_MAX];
     int reply_len = 0;
+    snapshot->chunk_index++;
     if (acked) {
         snapshot->in_flight++;
         reply_len = snprintf(reply, sizeof(reply), "$JS.SNAPSHOT.ACK.%.*s.%.*s.%zu.%" PRIu32,
@@ -127,7 +128,6 @@ static void send_chunk(struct snapshot *snapshot, size_t len, bool acked)
     (void)rb_js_send(account, snapshot->deliver, RB_S(""), rb_slice_of(reply, (size_t)reply_len), 0,
                      rb_slice_of(snapshot->framed.bytes + snapshot->framed_at, len));
     snapshot->framed_at += len;
-    snapshot->chunk_index++;
     snapshot->progress_ns = account->js->now_ns;
 }
 
@@ -306,13 +306,36 @@ static void start(struct snapshot *snapshot)
     go_on(snapshot);
 }
 
+/* Somebody subscribed to exactly this subject: clients wait for answers with a wildcard that covers it, and subscribe to the subject
+ * itself only when they are ready for chunks. */
+struct exact {
+    struct rb_slice subject;
+    bool found;
+};
+
+static void look_exact(void *ctx, struct rb_slice subject, struct rb_slice queue, uint32_t local,
+                       const uint32_t *remote_weight)
+{
+    struct exact *exact = ctx;
+    exact->found = exact->found || rb_slice_equal(subject, exact->subject);
+}
+
+static bool is_listened_to(struct rb_account *account, struct rb_slice subject)
+{
+    struct exact exact = { .subject = subject };
+    if (rb_account_wanted(account, subject)) {
+        rb_sublist_each(account->sublist, look_exact, &exact);
+    }
+    return exact.found;
+}
+
 static void fired(struct rb_js_api_timed *timed)
 {
     struct rb_js_transfer *transfer = RB_CONTAINER(timed, struct rb_js_transfer, timed);
     struct snapshot *snapshot = RB_CONTAINER(transfer, struct snapshot, transfer);
     struct rb_js *js = transfer->account->js;
     if (snapshot->phase == PHASE_WAIT) {
-        if (rb_account_wanted(transfer->account->account, snapshot->deliver)) {
+        if (is_listened_to(transfer->account->account, snapshot->deliver)) {
             start(snapshot);
         } else if (snapshot->tries++ >= INTEREST_TRIES) {
             give_up(snapshot, "408 No Interest");
