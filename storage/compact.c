@@ -363,7 +363,7 @@ static bool erase_last(struct store_segment *segment, bool *ret_again)
     uint32_t offset = segment->erases[segment->erase_count - 1];
     uint32_t number = rb_store_block_of(segment, offset);
     struct store_block *block = segment->blocks[number];
-    if (block != NULL || segment->created) {
+    if (block != NULL || offset < segment->file_bytes) {
         enum rb_err err;
         block = rb_store_need(segment, number, &err);
         if (block == NULL && (err == RB_ERR_BUSY || err == RB_ERR_MEMORY)) {

@@ -93,8 +93,8 @@ static uint8_t *map_huge(struct rb_budget *budget)
     if (!rb_budget_take(budget, HUGE_BYTES)) {
         return NULL;
     }
-    uint8_t *begin = mmap(NULL, 2 * HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                          -1, 0);
+    uint8_t *begin =
+        mmap(NULL, 2 * HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED) {
         rb_budget_give(budget, HUGE_BYTES);
         return NULL;

@@ -267,6 +267,7 @@ void rb_store_segment_die(struct store_segment *segment)
         return;
     }
     segment->tail = NULL;
+    segment->bytes = pad(segment->bytes); /* what was never written of it is not missed */
     shed_blocks(segment);
     rb_list_append(&store->dead, &segment->dead_link);
     rb_store_wake(store);

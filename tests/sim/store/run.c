@@ -45,6 +45,7 @@ struct subject_store {
     uint32_t erased_count;
     bool flipped;
     uint32_t damages;
+    uint32_t owed_since;
     uint64_t owed; /* this message was damaged, and no damage was named yet */
 };
 
@@ -134,7 +135,8 @@ static void check_body(struct subject_store *s, uint64_t seq, enum rb_err err,
     if (err == RB_ERR_CORRUPT) {
         r->totals->corrupt++;
         if (!was_erased(s, m->id) && s->damages == 0) {
-            s->owed = seq; /* the event comes with the next poll */
+            s->owed = seq; /* the event comes with the next poll but one */
+            s->owed_since = 0;
         }
         if (!was_erased(s, m->id) && !s->flipped && !r->read_faults) {
             fail(r, "%s: message %llu reads as corrupt without reason", s->directory,
@@ -273,6 +275,9 @@ static void check_owed(struct run *r)
 {
     for (int i = 0; i < STORES; i++) {
         struct subject_store *s = &r->stores[i];
+        if (s->owed != 0 && s->damages == 0 && s->owed_since++ == 0) {
+            continue;
+        }
         if (s->owed != 0 && s->damages == 0) {
             fail(r, "%s: message %llu reads as corrupt, and no damage was named", s->directory,
                  (unsigned long long)s->owed);
@@ -573,8 +578,10 @@ static void compare_found(struct run *r, struct subject_store *s)
         model_free(&s->model);
     }
     compare_all(s, true);
-    store_rig_turn(&r->rig);
-    check_owed(r);
+    for (int i = 0; i < 2; i++) {
+        store_rig_turn(&r->rig);
+        check_owed(r);
+    }
     if (s->damages > 0 && s->flipped && !r->failed) {
         restart_empty(r, s);
         return;
