@@ -7,17 +7,20 @@
  * 2. Beyond the range, some messages are looked at one by one (many match, or few are new); when none of these matches, the leaves
  *    that match are walked and the next BATCH sequences of theirs become the range. Both are exact; a walk skips deserts.
  * 3. A verdict on a leaf is remembered while no leaf's handle was given up since (index->epoch). A hint is such a verdict.
- * 4. Without memory for a range every answer is still right (rb_index_first).
+ * 4. When the filters match as many messages as there are, and each is counted once, every message so far matches, for ever.
+ * 5. Without memory for a range every answer is still right (rb_index_first).
  */
-#include "storage/index_inside.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "storage/index_inside.h"
+#include "storage/postings.h"
 
 #define BATCH 4096u    /* sequences kept of one walk; twice as many while it runs */
 #define VERDICTS 64u   /* a power of two */
 #define LOOK_MIN 8u    /* messages looked at before the leaves are walked */
 #define LOOK_MAX 4096u /* at most */
+#define PLAIN_MAX 4u   /* filters that are counted with every question */
 #define LOOK_COST 4u   /* looking at a message costs as much as walking so many leaves */
 
 struct verdict {
@@ -31,6 +34,8 @@ struct rb_index_cursor {
     struct rb_slice *filters; /* and their bytes behind them */
     size_t filters_bytes;
     uint32_t filter_count; /* 0: everything */
+    bool plain;            /* few, and rb_index_is_plain */
+    uint64_t all_to;       /* every message up to here matches */
     /* the known range; none when to < from */
     uint64_t from, to;
     uint64_t *found; /* 2 * BATCH; NULL: not needed so far */
@@ -61,6 +66,7 @@ enum rb_err rb_index_cursor_create(struct rb_index *index, const struct rb_slice
         }
         cursor->filters_bytes = bytes;
         cursor->filter_count = count;
+        cursor->plain = count <= PLAIN_MAX && rb_index_is_plain(filters, count);
         uint8_t *at = (uint8_t *)(cursor->filters + count);
         for (uint32_t i = 0; i < count; i++) {
             memcpy(at, filters[i].ptr, filters[i].len);
@@ -122,14 +128,33 @@ static int compare_sequences(const void *a, const void *b)
 
 static void sort_found(struct rb_index_cursor *cursor)
 {
-    qsort(cursor->found, cursor->found_count, sizeof(*cursor->found), compare_sequences);
+    uint64_t *found = cursor->found;
+    bool sorted = true;
+    for (uint32_t i = 1; i < cursor->found_count && sorted; i++) {
+        sorted = found[i - 1] < found[i];
+    }
+    if (sorted) {
+        return;
+    }
+    qsort(found, cursor->found_count, sizeof(*found), compare_sequences);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < cursor->found_count; i++) { /* two filters may have found the same */
-        if (kept == 0 || cursor->found[kept - 1] != cursor->found[i]) {
-            cursor->found[kept++] = cursor->found[i];
+        if (kept == 0 || found[kept - 1] != found[i]) {
+            found[kept++] = found[i];
         }
     }
     cursor->found_count = kept;
+}
+
+/* When there are too many: keeps the first BATCH. Returns where what is known ends now. */
+static uint64_t keep_first(struct rb_index_cursor *cursor, uint64_t end)
+{
+    sort_found(cursor);
+    if (cursor->found_count > BATCH) {
+        end = cursor->found[BATCH];
+        cursor->found_count = BATCH;
+    }
+    return end;
 }
 
 /* Takes the leaf's sequences from `from` to below `end`; returns the new end. */
@@ -141,20 +166,26 @@ static uint64_t take_leaf(struct rb_index_cursor *cursor, uint32_t leaf, uint64_
     rb_subjects_leaf(pages, leaf, &l);
     cursor->walk_leaves++;
     cursor->walk_messages += l.count;
-    if (l.first >= end || l.last < from) {
-        return end;
-    }
-    uint64_t seq = rb_subjects_next(pages, leaf, from);
-    while (seq != 0 && seq < end) {
-        cursor->found[cursor->found_count++] = seq;
-        if (cursor->found_count == 2 * BATCH) {
-            sort_found(cursor);
-            if (cursor->found_count > BATCH) {
-                end = cursor->found[BATCH];
-                cursor->found_count = BATCH;
+    while (l.first < end && l.last >= from) {
+        uint64_t *out = cursor->found + cursor->found_count;
+        uint32_t room = 2 * BATCH - cursor->found_count;
+        uint32_t count = 0;
+        if (l.count > 2) {
+            count = rb_postings_copy(pages, l.postings, from, end, out, room);
+        } else {
+            if (l.first >= from) {
+                out[count++] = l.first;
+            }
+            if (l.count == 2 && l.last < end && count < room) {
+                out[count++] = l.last;
             }
         }
-        seq = rb_subjects_next(pages, leaf, seq + 1);
+        cursor->found_count += count;
+        if (count < room) {
+            break;
+        }
+        from = out[count - 1] + 1;
+        end = keep_first(cursor, end);
     }
     return end;
 }
@@ -180,7 +211,7 @@ static bool walk_leaves(struct rb_index_cursor *cursor, uint64_t from)
             end = take_leaf(cursor, leaf, from, end);
         }
     }
-    sort_found(cursor);
+    end = keep_first(cursor, end);
     cursor->from = from;
     cursor->to = end - 1;
     return true;
@@ -259,11 +290,30 @@ static uint64_t look_limit(struct rb_index_cursor *cursor, uint64_t ahead)
     return leaves / LOOK_COST > LOOK_MAX ? LOOK_MAX : leaves / LOOK_COST + LOOK_MIN;
 }
 
+/* The next message if all match (invariant 4); 0: ask otherwise. */
+static uint64_t next_of_all(struct rb_index_cursor *cursor, uint64_t from)
+{
+    const struct rb_index *index = cursor->index;
+    uint64_t leaves;
+    if (!cursor->plain || rb_index_estimate(index, cursor->filters, cursor->filter_count,
+                                            &leaves) != index->table.count) {
+        return 0;
+    }
+    cursor->all_to = index->table.last;
+    return rb_sequences_next(&index->pages, &index->table, from);
+}
+
 uint64_t rb_index_cursor_next(struct rb_index_cursor *cursor, uint64_t from)
 {
     const struct rb_index *index = cursor->index;
     if (cursor->filter_count == 0) {
         return rb_sequences_next(&index->pages, &index->table, from);
+    }
+    if (from <= cursor->all_to) {
+        uint64_t seq = rb_sequences_next(&index->pages, &index->table, from);
+        if (seq != 0 && seq <= cursor->all_to) {
+            return seq;
+        }
     }
     uint64_t begin = from;
     if (from >= cursor->from && from <= cursor->to) {
@@ -276,7 +326,10 @@ uint64_t rb_index_cursor_next(struct rb_index_cursor *cursor, uint64_t from)
     if (from > index->table.last) {
         return 0;
     }
-    uint64_t seq = 0;
+    uint64_t seq = next_of_all(cursor, from);
+    if (seq != 0) {
+        return seq;
+    }
     uint64_t limit = look_limit(cursor, index->table.last - from + 1);
     if (limit == 0 || look(cursor, from, limit, &seq)) {
         /* None from where the caller began up to here; the one that matches is looked at again at once. */

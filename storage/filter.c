@@ -26,14 +26,25 @@ static uint8_t wildcard_at(struct rb_slice filter, size_t pos)
     return byte == '>' && pos + 1 == filter.len ? byte : 0;
 }
 
-bool rb_filter_is_literal(struct rb_slice filter)
+static bool has_wildcard(struct rb_slice filter, const char *among)
 {
     for (size_t pos = 0; pos < filter.len; pos++) {
-        if (wildcard_at(filter, pos) != 0) {
-            return false;
+        uint8_t wildcard = wildcard_at(filter, pos);
+        if (wildcard != 0 && strchr(among, wildcard) != NULL) {
+            return true;
         }
     }
-    return filter.len > 0;
+    return false;
+}
+
+bool rb_filter_is_literal(struct rb_slice filter)
+{
+    return filter.len > 0 && !has_wildcard(filter, "*>");
+}
+
+bool rb_filter_is_plain(struct rb_slice filter)
+{
+    return !has_wildcard(filter, "*");
 }
 
 rb_filter_state rb_filter_step(struct rb_slice filter, rb_filter_state state, const uint8_t *bytes,
@@ -122,6 +133,12 @@ static void push(struct rb_filter_walk *walk, uint32_t node, uint32_t at, rb_fil
     rb_assert(walk->depth < RB_FILTER_WALK_MAX);
     walk->places[walk->depth++] =
         (struct rb_filter_place){ .node = node, .at = (uint16_t)at, .state = state };
+    const struct rb_subjects_node *n = rb_pages_at(walk->pages, node);
+    if (n->kind < RB_SUBJECTS_DIRECT && wildcard_at(walk->filter, state / 2) != 0) {
+        for (uint32_t i = 0; i < rb_subjects_key_count(n); i++) { /* all of them come soon */
+            __builtin_prefetch(rb_pages_at(walk->pages, n->children[i]));
+        }
+    }
 }
 
 void rb_filter_walk_begin(struct rb_filter_walk *walk, const struct rb_pages *pages, uint32_t root,

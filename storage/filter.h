@@ -11,6 +11,8 @@ typedef uint32_t rb_filter_state;
 bool rb_filter_everything(struct rb_slice filter);
 /** Has no wildcard. */
 bool rb_filter_is_literal(struct rb_slice filter);
+/** Has no wildcard but a `>`: what it matches is one subtree. */
+bool rb_filter_is_plain(struct rb_slice filter);
 /** Goes on by some bytes of a subject; RB_FILTER_DEAD: no subject that begins so matches. Begin with 0. */
 rb_filter_state rb_filter_step(struct rb_slice filter, rb_filter_state state, const uint8_t *bytes,
                                size_t len);

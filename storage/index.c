@@ -67,7 +67,8 @@ enum rb_err rb_index_append(struct rb_index *index, const struct rb_index_messag
         message->subject.len > RB_MSGSTORE_SUBJECT_MAX) {
         return RB_ERR_INVALID;
     }
-    uint32_t leaf = rb_subjects_find(pages, &index->subjects, message->subject);
+    struct rb_subjects_stop stop;
+    uint32_t leaf = rb_subjects_search(pages, &index->subjects, message->subject, &stop);
     uint32_t needs = rb_subjects_needs(pages, leaf, message->subject.len) +
                      rb_sequences_needs(pages, &index->table);
     enum rb_err err = rb_pages_reserve(pages, needs);
@@ -75,7 +76,7 @@ enum rb_err rb_index_append(struct rb_index *index, const struct rb_index_messag
         return err;
     }
     if (leaf == 0) {
-        leaf = rb_subjects_insert(pages, &index->subjects, message->subject, message->seq);
+        leaf = rb_subjects_insert(pages, &index->subjects, message->subject, stop, message->seq);
     } else {
         struct rb_subjects_leaf before;
         rb_subjects_leaf(pages, leaf, &before);

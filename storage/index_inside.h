@@ -17,6 +17,8 @@ bool rb_index_is_everything(const struct rb_slice *filters, uint32_t count);
 /** Messages matching, those matching several filters counted several times, and no less than the leaves matching; cheap. */
 uint64_t rb_index_estimate(const struct rb_index *index, const struct rb_slice *filters,
                            uint32_t count, uint64_t *ret_leaves);
+/** No subject matches two of them, and counting what they match is cheap: no filter has a `*`. */
+bool rb_index_is_plain(const struct rb_slice *filters, uint32_t count);
 /** The subject of this leaf matches one of the filters. */
 bool rb_index_leaf_matches(const struct rb_index *index, const struct rb_slice *filters,
                            uint32_t count, uint32_t leaf);

@@ -44,6 +44,16 @@ static bool overlaps_earlier(const struct rb_slice *filters, uint32_t at)
     return false;
 }
 
+bool rb_index_is_plain(const struct rb_slice *filters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!rb_filter_is_plain(filters[i]) || overlaps_earlier(filters, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static uint64_t count_filter(const struct rb_index *index, struct rb_slice filter)
 {
     struct rb_filter_walk walk;
@@ -177,6 +187,13 @@ uint64_t rb_index_count(const struct rb_index *index, const struct rb_slice *fil
     }
     if (below == 0) {
         return count_leaves(index, filters, count, 0, UINT64_MAX);
+    }
+    if (rb_index_is_plain(filters, count)) {
+        uint64_t leaves;
+        uint64_t matching = rb_index_estimate(index, filters, count, &leaves);
+        if (matching == 0 || matching == table->count) {
+            return matching == 0 ? 0 : rest;
+        }
     }
     uint64_t fewer = rest < below ? rest : below;
     uint64_t sum = count_leaves(index, filters, count, from, fewer * LOOK_COST);

@@ -298,6 +298,34 @@ uint64_t rb_postings_next(const struct rb_pages *pages, uint32_t root, uint64_t 
     return chunk->base + chunk->deltas[at];
 }
 
+uint32_t rb_postings_copy(const struct rb_pages *pages, uint32_t root, uint64_t from, uint64_t end,
+                          uint64_t *out, uint32_t max)
+{
+    struct rb_runs_path path;
+    uint32_t handle = root;
+    bool many = !is_chunk(pages, root);
+    if (many) {
+        rb_runs_seek(pages, root, from, &path);
+        handle = rb_runs_entry(pages, &path)->child;
+    }
+    uint32_t count = 0;
+    for (;;) {
+        const struct rb_postings_chunk *chunk = rb_pages_at(pages, handle);
+        uint32_t stop = (uint32_t)chunk->start + chunk->count;
+        for (uint32_t at = lower_bound(chunk, from); at < stop; at++) {
+            uint64_t seq = chunk->base + chunk->deltas[at];
+            if (count == max || seq >= end) {
+                return count;
+            }
+            out[count++] = seq;
+        }
+        if (!many || !rb_runs_next(pages, &path)) {
+            return count;
+        }
+        handle = rb_runs_entry(pages, &path)->child;
+    }
+}
+
 uint64_t rb_postings_prev(const struct rb_pages *pages, uint32_t root, uint64_t seq)
 {
     if (root == 0) {

@@ -27,5 +27,8 @@ void rb_postings_free(struct rb_pages *pages, uint32_t root);
 /** First one >= seq, last one <= seq; 0: none. */
 uint64_t rb_postings_next(const struct rb_pages *pages, uint32_t root, uint64_t seq);
 uint64_t rb_postings_prev(const struct rb_pages *pages, uint32_t root, uint64_t seq);
+/** Copies those from `from` on to below `end`, at most `max` of them; returns how many. */
+uint32_t rb_postings_copy(const struct rb_pages *pages, uint32_t root, uint64_t from, uint64_t end,
+                          uint64_t *out, uint32_t max);
 /** How many are below `seq`. */
 uint64_t rb_postings_below(const struct rb_pages *pages, uint32_t root, uint64_t seq);

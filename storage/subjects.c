@@ -96,32 +96,46 @@ uint32_t rb_subjects_place(const struct rb_subjects_node *node, uint8_t byte)
 
 /* ---- finding ---- */
 
-uint32_t rb_subjects_find(const struct rb_pages *pages, const struct rb_subjects *subjects,
-                          struct rb_slice subject)
+uint32_t rb_subjects_search(const struct rb_pages *pages, const struct rb_subjects *subjects,
+                            struct rb_slice subject, struct rb_subjects_stop *ret_stop)
 {
-    const struct rb_subjects_node *node = rb_pages_at(pages, subjects->root);
+    uint32_t handle = subjects->root;
     size_t pos = 0;
+    uint32_t leaf = 0;
     for (;;) {
+        const struct rb_subjects_node *node = rb_pages_at(pages, handle);
         if (pos == subject.len) {
-            return rb_subjects_end(node);
+            leaf = rb_subjects_end(node);
+            break;
         }
         uint32_t at;
         uint32_t child = rb_subjects_child(node, subject.ptr[pos], &at);
         if (child == 0) {
-            return 0;
+            break;
         }
         const struct rb_subjects_head *head = rb_pages_at(pages, child);
         size_t len = head->prefix_len;
         if (len > subject.len - pos ||
             (len > 1 && memcmp(rb_subjects_prefix(head), subject.ptr + pos, len) != 0)) {
-            return 0;
+            break;
+        }
+        if (rb_subjects_is_leaf(head)) {
+            leaf = pos + len == subject.len ? child : 0;
+            break;
         }
         pos += len;
-        if (rb_subjects_is_leaf(head)) {
-            return pos == subject.len ? child : 0;
-        }
-        node = (const struct rb_subjects_node *)head;
+        handle = child;
     }
+    if (ret_stop != NULL) {
+        *ret_stop = (struct rb_subjects_stop){ handle, (uint32_t)pos };
+    }
+    return leaf;
+}
+
+uint32_t rb_subjects_find(const struct rb_pages *pages, const struct rb_subjects *subjects,
+                          struct rb_slice subject)
+{
+    return rb_subjects_search(pages, subjects, subject, NULL);
 }
 
 struct rb_slice rb_subjects_name(const struct rb_pages *pages, uint32_t leaf, uint8_t *out)
@@ -421,10 +435,10 @@ static uint32_t add_leaf(struct rb_pages *pages, uint32_t node, struct rb_slice 
 }
 
 uint32_t rb_subjects_insert(struct rb_pages *pages, struct rb_subjects *subjects,
-                            struct rb_slice subject, uint64_t seq)
+                            struct rb_slice subject, struct rb_subjects_stop stop, uint64_t seq)
 {
-    uint32_t handle = subjects->root;
-    size_t pos = 0;
+    uint32_t handle = stop.node;
+    size_t pos = stop.pos;
     while (pos < subject.len) {
         uint32_t at;
         uint32_t child = rb_subjects_child(rb_pages_at(pages, handle), subject.ptr[pos], &at);

@@ -12,7 +12,7 @@
 #include "storage/pages.h"
 
 #define RB_SUBJECTS_PREFIX_MAX 255u
-#define RB_SUBJECTS_DIRECT 7u /* kind of a node with a child slot for every byte */
+#define RB_SUBJECTS_DIRECT 5u /* kind of a node with a child slot for every byte */
 #define RB_SUBJECTS_LEAF_ONE 16u
 #define RB_SUBJECTS_LEAF_MANY 17u
 #define RB_SUBJECTS_END 0x8000u
@@ -73,8 +73,8 @@ static inline bool rb_subjects_is_leaf(const void *block)
 /** Child slots of a node of this kind. */
 static inline uint32_t rb_subjects_slots(uint32_t kind)
 {
-    static const uint16_t slots[RB_SUBJECTS_DIRECT + 1] = { 2, 4, 6, 10, 16, 28, 47, 257 };
-    return slots[kind & RB_SUBJECTS_DIRECT];
+    static const uint16_t slots[8] = { 3, 10, 16, 28, 47, 257, 0, 0 };
+    return slots[kind & 7];
 }
 
 static inline uint32_t rb_subjects_key_count(const struct rb_subjects_node *node)
@@ -108,7 +108,14 @@ uint32_t rb_subjects_place(const struct rb_subjects_node *node, uint8_t byte);
 
 /** Makes the root; room for one allocation was reserved. */
 void rb_subjects_create(struct rb_pages *pages, struct rb_subjects *subjects);
-/** The leaf of a subject; 0: none. */
+/* The node at which a search ended, and how many bytes of the subject lead there. */
+struct rb_subjects_stop {
+    uint32_t node, pos;
+};
+
+/** The leaf of a subject; 0: none, and *ret_stop (may be NULL) is where to insert it. */
+uint32_t rb_subjects_search(const struct rb_pages *pages, const struct rb_subjects *subjects,
+                            struct rb_slice subject, struct rb_subjects_stop *ret_stop);
 uint32_t rb_subjects_find(const struct rb_pages *pages, const struct rb_subjects *subjects,
                           struct rb_slice subject);
 /** Its subject, at the begin of out[RB_MSGSTORE_SUBJECT_MAX]. */
@@ -118,9 +125,9 @@ void rb_subjects_leaf(const struct rb_pages *pages, uint32_t leaf,
 
 /** Allocations that appending may need: to a new subject (leaf 0), or to this one. */
 uint32_t rb_subjects_needs(const struct rb_pages *pages, uint32_t leaf, size_t subject_len);
-/** Adds a subject that is not there, with one message. Returns its leaf. */
+/** Adds a subject that was just searched and is not there, with one message. Returns its leaf. */
 uint32_t rb_subjects_insert(struct rb_pages *pages, struct rb_subjects *subjects,
-                            struct rb_slice subject, uint64_t seq);
+                            struct rb_slice subject, struct rb_subjects_stop stop, uint64_t seq);
 /** Adds a message, newer than all others. Returns the leaf, which moves only when it had one message. */
 uint32_t rb_subjects_append(struct rb_pages *pages, struct rb_subjects *subjects, uint32_t leaf,
                             uint64_t seq);
