@@ -82,8 +82,7 @@ static void look_at(struct rb_js *js, struct rb_account *account)
     struct rb_js_limits limits;
     struct rb_js_account *own = rb_js_account_of(js, account);
     bool on = js->options.limits(js->options.ctx, account->id, &limits);
-    bool answers =
-        on || (account->policy != NULL && !rb_account_is_system(account) && !imports_api(account));
+    bool answers = on || (account->policy != NULL && !imports_api(account));
     if (!answers || !js->options.is_home(js->options.ctx, account->name)) {
         if (own != NULL) {
             turn_off(own);

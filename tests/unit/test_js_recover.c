@@ -30,7 +30,8 @@ struct deletion {
 
 struct world {
     struct js_rig rig;
-    struct deletion deletions[MESSAGES_MAX]; /* by the message's number; a cut leaves some unanswered */
+    struct deletion
+        deletions[MESSAGES_MAX]; /* by the message's number; a cut leaves some unanswered */
     struct known known[MESSAGES_MAX];
     uint32_t published;
 };
