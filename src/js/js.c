@@ -290,6 +290,7 @@ static void take_store_event(struct rb_js *js, const struct rb_msgstore_event *e
         rb_js_checkpointed(stream, event);
         break;
     case RB_MSGSTORE_DAMAGED:
+        stream->inside->damaged = true;
         rb_log_err(js->text_log, "JetStream stream \"%.*s\" of account \"%.*s\" is damaged: %s",
                    RB_S_ARG(stream->name), RB_S_ARG(stream->account->account->name), event->text);
         break;

@@ -503,6 +503,10 @@ static void finish(struct rb_js *js)
             if (stream->phase == RB_JS_STREAM_OPENING) {
                 rb_js_stream_opened(stream);
                 log_restored(stream, ms);
+                if (stream->inside
+                        ->damaged) { /* its checkpoints may be gone, and the log is shorter than it */
+                    rb_js_checkpoint(stream, true);
+                }
             }
         }
     }

@@ -48,6 +48,7 @@ struct rb_js_progress {
 };
 
 struct rb_js_stream_inside {
+    bool damaged; /* the store said so since it was opened */
     struct rb_js_stream *stream;
     struct rb_js_store_owner store_owner;
     /* from the configuration */
