@@ -598,6 +598,9 @@ enum rb_err rb_node_open(struct rb_node *node, char error[RB_NODE_ERROR_MAX])
     if (err == RB_OK) {
         err = start_threads(node, error);
     }
+    if (err == RB_OK && node->host.up != NULL) {
+        err = node->host.up(node->host.ctx, error);
+    }
     if (err != RB_OK) {
         return err;
     }

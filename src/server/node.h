@@ -35,6 +35,11 @@ struct rb_node_host {
     /** The reload is done: gives up what only the old configuration wanted. */
     void (*applied)(void *ctx, const struct rb_config *before, const struct rb_config *now,
                     const struct rb_config_changes *changes);
+    /**
+     * Inside rb_node_open: the shards run, clients cannot connect yet, and for long not when JetStream has much to recover. An error
+     * ends the start.
+     */
+    enum rb_err (*up)(void *ctx, char error[RB_NODE_ERROR_MAX]);
     /** The server has ended by itself (lame duck). Called once, on a thread of the node: must not stop it, only tell. */
     void (*ended)(void *ctx);
 };

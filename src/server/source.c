@@ -198,8 +198,7 @@ static enum rb_err source_open(void *ctx, struct rb_monitor_view *view)
         .now_wall_ns = source->env.wall_ns(source->env.ctx),
         .start_wall_ns = rb_node_start_wall_ns(node),
         .config_load_wall_ns = load_wall_ns,
-        .port = info->port != 0 ? info->port : rb_node_addr(node)->port,
-        .ws_port = rb_node_ws_addr(node)->port,
+        .port = info->port,
         .accepting = rb_node_accepting(node),
         .tls_not_after_s = not_after(source->settings->tls),
         .ws_tls_not_after_s = not_after(source->settings->ws_tls),
@@ -207,6 +206,10 @@ static enum rb_err source_open(void *ctx, struct rb_monitor_view *view)
         .shards = source->shards,
         .shard_count = source->shard_count,
     };
+    if (view->port == 0) {
+        view->port = (uint16_t)atomic_load(&rb_node_shared(node)->port);
+    }
+    view->ws_port = (uint16_t)atomic_load(&rb_node_shared(node)->ws_port);
     if (rb_node_shared(node)->jetstream != NULL) {
         rb_jetstream_view(rb_node_shared(node)->jetstream, source->config->policy,
                           &view->jetstream);

@@ -1,6 +1,7 @@
 /* start.c - the order of things at start, reload and end.
  *
- *   pid file -> node made -> what it is -> threads and listeners -> monitor -> where it listens -> ports file -> ready
+ *   pid file -> node made -> what it is -> JetStream begins -> threads -> monitor -> JetStream is recovered -> listeners -> where it
+ *   listens -> ports file -> ready
  */
 #include "server/start.h"
 
@@ -301,16 +302,20 @@ static void stop_monitor(struct rb_running *running)
     rb_node_source_free(&running->source);
 }
 
+/* Before the listeners: /healthz says that the server is not ready while JetStream recovers. */
+static enum rb_err up(void *ctx, char error[RB_NODE_ERROR_MAX])
+{
+    struct rb_running *running = ctx;
+    return start_monitor(running, running->options.config, error);
+}
+
 static enum rb_err open_node(struct rb_running *running, const struct rb_config *config,
                              char error[RB_NODE_ERROR_MAX])
 {
     log_name(running, config);
     enum rb_err err = check_monitor(config, error);
     if (err == RB_OK) {
-        err = rb_node_open(running->node, error);
-    }
-    if (err == RB_OK) {
-        err = start_monitor(running, config, error);
+        err = rb_node_open(running->node, error); /* and the monitor, see up() */
     }
     if (err == RB_OK) {
         log_listeners(running, config);
@@ -333,6 +338,7 @@ static enum rb_err start_node(struct rb_running *running, char error[RB_NODE_ERR
                                               .load = options->load == NULL ? NULL : load,
                                               .prepare = prepare,
                                               .applied = applied,
+                                              .up = up,
                                               .ended = ended } };
     enum rb_err err = rb_node_create(&node, &running->node, error);
     if (err != RB_OK) {
