@@ -348,7 +348,9 @@ uint32_t rb_msgstore_home_poll(struct rb_msgstore_home *home, struct rb_msgstore
         count++;
     }
     home->queue_count -= count;
-    memmove(home->queue, home->queue + count, home->queue_count * sizeof(*home->queue));
+    if (home->queue_count > 0) {
+        memmove(home->queue, home->queue + count, home->queue_count * sizeof(*home->queue));
+    }
     if (!home->hold_loads) {
         count = give_loads(home, count);
     }
