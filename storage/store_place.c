@@ -262,6 +262,7 @@ void rb_store_segment_die(struct store_segment *segment)
     store->moving = store->moving == segment ? NULL : store->moving;
     rb_list_remove(&segment->candidate);
     segment->dead = segment->sealed = true;
+    store->condemned_count -= segment->condemned;
     if (store->memory) {
         rb_store_segment_free(segment);
         return;
