@@ -96,7 +96,7 @@ static bool check_plain(struct rb_js_stream *stream, const struct rb_js_headers 
                         struct rb_js_outcome *outcome)
 {
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID)) {
-        return refuse(outcome, 10177, NULL);
+        return refuse(outcome, 10177, "Nats-Expected-Last-Msg-Id");
     }
     if (rb_js_headers_has(headers, RB_JS_H_INCR) &&
         !rb_js_check_increment(headers->value[RB_JS_H_INCR], outcome)) {

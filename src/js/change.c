@@ -256,7 +256,11 @@ static void end_store(struct rb_js_stream *stream)
     struct rb_js_progress *progress = &stream->inside->progress;
     rb_js_stream_close_consumers(stream, rb_slice_of(NULL, 0));
     progress->closing = true;
-    if (stream->store == NULL) {
+    if (stream->store == NULL) { /* never opened: its files go as those of a forgotten stream */
+        if (progress->marked &&
+            rb_js_recover_remove_files(stream->account->js, stream->group.options.id) == RB_OK) {
+            progress->marked = false;
+        }
         progress->store_gone = true;
         return;
     }
@@ -293,7 +297,6 @@ static void step_dropping(struct rb_js_stream *stream)
         if (progress->marked) {
             rb_js_recover_dropped(js, stream->group.options.id);
         }
-        js->dropping--;
         rb_js_stream_free(stream);
     }
 }
@@ -301,8 +304,8 @@ static void step_dropping(struct rb_js_stream *stream)
 void rb_js_stream_drop(struct rb_js_stream *stream)
 {
     struct rb_js_progress *progress = &stream->inside->progress;
-    stream->account->js->dropping++;
     rb_js_stream_unname(stream);
+    rb_list_append(&stream->account->js->dropped, &stream->inside->drop_link);
     stream->phase = RB_JS_STREAM_DELETING;
     progress->logged = progress->logging = progress->marked = false;
     progress->err = RB_OK;

@@ -44,6 +44,7 @@ void rb_js_stream_answer(struct rb_js_stream *stream, struct rb_slice reply,
         answer_error(stream, reply, &outcome->error);
         return;
     }
+    rb_counter_add(&stream->account->js->stats.acks, 1);
     uint8_t bytes[ACK_BYTES_MAX];
     struct rb_writer writer = rb_writer_over(bytes, sizeof(bytes));
     rb_write_slice(&writer, stream->inside->ack_head);

@@ -460,6 +460,7 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->groups_ready);
     rb_list_init(&js->ready);
     rb_list_init(&js->stepping);
+    rb_list_init(&js->dropped);
     rb_js_pools_init(&js->pools, js->budget);
     set_clock(js);
     rb_wheel_init(&js->wheel, js->now_ns);
@@ -561,14 +562,13 @@ static void look_store(struct rb_js_stream *stream, void *ctx)
     *(bool *)ctx |= progress->closing && !progress->store_gone;
 }
 
-/* Streams that are being dropped have no name any more: js->dropping counts them. */
 static bool turn_close(struct rb_js *js)
 {
     bool busy = false;
     switch (js->close_stage) {
     case RB_JS_CLOSE_WRITES:
         each_stream(js, look_unwritten, &busy);
-        if (busy || js->dropping > 0 || !rb_js_recover_idle(js)) {
+        if (busy || !rb_list_empty(&js->dropped) || !rb_js_recover_idle(js)) {
             return false;
         }
         each_stream(js, begin_checkpoint, NULL);
@@ -617,7 +617,11 @@ static void free_stream(struct rb_js_stream *stream, void *ctx)
 void rb_js_destroy(struct rb_js *js)
 {
     rb_assert(js->closed || js->store_home == NULL);
+    rb_js_recover_deinit(js);
     each_stream(js, free_stream, NULL);
+    for (struct rb_list *link; (link = rb_list_pop(&js->dropped)) != NULL;) {
+        free_stream(RB_CONTAINER(link, struct rb_js_stream_inside, drop_link)->stream, NULL);
+    }
     for (struct rb_list *link; (link = rb_list_pop(&js->accounts)) != NULL;) {
         struct rb_js_account *own = RB_CONTAINER(link, struct rb_js_account, link);
         turn_off(own);
@@ -625,7 +629,6 @@ void rb_js_destroy(struct rb_js *js)
         rb_map_deinit(&own->stream_map);
         rb_free(js->budget, own, sizeof(*own));
     }
-    rb_js_recover_deinit(js);
     rb_wal_destroy(js->log);
     if (js->store_home != NULL) {
         rb_msgstore_home_destroy(js->store_home);

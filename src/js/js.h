@@ -125,9 +125,9 @@ struct rb_js {
     uint64_t next_group,
         reserved_group; /* id of the next stream's group; ids below `reserved` are put down as used */
     uint64_t now_ns,
-        wall_ns;       /* of this turn; wall_ns never goes back within one life of the server */
-    uint32_t opening;  /* stores and logs not ready yet */
-    uint32_t dropping; /* streams without a name whose end is not done yet */
+        wall_ns;      /* of this turn; wall_ns never goes back within one life of the server */
+    uint32_t opening; /* stores and logs not ready yet */
+    struct rb_list dropped; /* streams without a name whose end is not done yet */
     enum rb_js_close_stage close_stage;
     bool ready_to_serve, failed, closing, closed;
     bool log_opened, log_closing, log_closed, streams_directory;

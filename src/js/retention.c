@@ -284,6 +284,9 @@ void rb_js_stream_arm(struct rb_js_stream *stream)
 {
     struct rb_js_stream_inside *inside = stream->inside;
     struct rb_js *js = stream->account->js;
+    if (stream->store == NULL || js->closing) {
+        return;
+    }
     uint64_t due = inside->expiring ? UINT64_MAX : due_ns(stream);
     uint64_t oldest = rb_js_dedup_oldest(&inside->dedup);
     if (oldest != UINT64_MAX) {
@@ -308,7 +311,7 @@ void rb_js_stream_timer(struct rb_js_stream *stream, struct rb_timer *timer)
 {
     struct rb_js_stream_inside *inside = stream->inside;
     struct rb_js *js = stream->account->js;
-    if (stream->phase != RB_JS_STREAM_SERVING) {
+    if (stream->phase != RB_JS_STREAM_SERVING || stream->store == NULL || js->closing) {
         return;
     }
     inside->fired_ns = js->now_ns;

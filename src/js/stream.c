@@ -233,6 +233,7 @@ void rb_js_stream_free(struct rb_js_stream *stream)
     struct rb_js *js = stream->account->js;
     rb_js_stream_unname(stream);
     rb_list_remove(&stream->inside->step_link);
+    rb_list_remove(&stream->inside->drop_link);
     rb_assert(rb_list_empty(&stream->consumers));
     rb_js_group_deinit(&stream->group);
     free_inside(stream);
@@ -295,6 +296,7 @@ enum rb_err rb_js_stream_make(struct rb_js_account *account, uint64_t group, uin
     rb_list_init(&stream->consumers);
     rb_list_init(&inside->batches);
     rb_list_init(&inside->step_link);
+    rb_list_init(&inside->drop_link);
     rb_map_init(&stream->consumer_map, js->budget, 0, consumer_equal, consumer_hash);
     rb_js_dedup_init(&inside->dedup, &js->pools);
     rb_js_expiry_init(&inside->expiry, js->budget);

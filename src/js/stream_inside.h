@@ -79,6 +79,7 @@ struct rb_js_stream_inside {
     uint64_t fired_ns; /* when the alarm last fired */
     /* life */
     struct rb_js_progress progress;
+    struct rb_list drop_link;     /* in js->dropped: it has no name any more */
     struct rb_list step_link;     /* in js->stepping: rb_js_stream_step is to be called again */
     struct rb_js_change *waiting; /* for the stream to be made, or to be gone */
     struct rb_wal_write write, prefix_write;

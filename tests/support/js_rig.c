@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "js/api.h"
 #include "js/doc.h"
 #ifdef RB_MSGSTORE_MODEL
 #include "msgstore_model.h"
@@ -489,4 +490,17 @@ bool js_rig_delete(struct js_rig *rig, const char *name, struct rb_js_error *ret
     rb_assert(stream != NULL);
     rb_js_stream_delete(stream, &waiting.change);
     return end(rig, &waiting, ret_error);
+}
+
+enum rb_err js_rig_get(struct js_rig *rig, struct rb_js_stream *stream, uint64_t seq,
+                       struct rb_message *ret_message)
+{
+    struct rb_msgstore_wait wait = { .tag = RB_JS_WAIT_STREAM };
+    enum rb_err err = rb_msgstore_get(stream->store, seq, &wait, ret_message);
+    for (int i = 0; i < 100 && err == RB_ERR_BUSY; i++) {
+        js_rig_settle(rig);
+        err = rb_msgstore_get(stream->store, seq, &wait, ret_message);
+    }
+    rb_msgstore_forget(&wait);
+    return err;
 }

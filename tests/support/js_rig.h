@@ -94,4 +94,7 @@ struct rb_js_stream *js_rig_stream(struct js_rig *rig, const char *name);
 struct rb_js_stream *js_rig_create(struct js_rig *rig, const char *json,
                                    struct rb_js_error *ret_error);
 bool js_rig_update(struct js_rig *rig, const char *json, struct rb_js_error *ret_error);
+/** rb_msgstore_get that waits for the disk. */
+enum rb_err js_rig_get(struct js_rig *rig, struct rb_js_stream *stream, uint64_t seq,
+                       struct rb_message *ret_message);
 bool js_rig_delete(struct js_rig *rig, const char *name, struct rb_js_error *ret_error);

@@ -115,7 +115,7 @@ static void check_promises(void)
         if (known->seq == 0) {
             continue;
         }
-        enum rb_err err = rb_msgstore_get(stream->store, known->seq, NULL, &message);
+        enum rb_err err = js_rig_get(&world->rig, stream, known->seq, &message);
         if (known->deleted) {
             assert_int_equal(err, RB_ERR_MISSING);
         } else if (err != RB_OK && !known->deleting) {
@@ -132,7 +132,7 @@ static void check_promises(void)
     for (uint64_t seq = rb_msgstore_next(stream->store, 1); seq != 0;
          seq = rb_msgstore_next(stream->store, seq + 1)) {
         unsigned number;
-        assert_int_equal(rb_msgstore_get(stream->store, seq, NULL, &message), RB_OK);
+        assert_int_equal(js_rig_get(&world->rig, stream, seq, &message), RB_OK);
         char body[64];
         size_t len = message.payload.len - message.header_len;
         assert_true(len < sizeof(body));
@@ -220,8 +220,208 @@ static void power_cuts(void **state)
     free(world);
 }
 
+static struct js_rig *open_rig(void)
+{
+    struct js_rig *rig = malloc(sizeof(*rig));
+    assert_non_null(rig);
+    js_rig_init(rig, 11);
+    rig->wal_file_bytes = 2u << 20;
+    js_rig_open(rig);
+    return rig;
+}
+
+static void close_rig(struct js_rig *rig)
+{
+    js_rig_close(rig);
+    js_rig_deinit(rig);
+    free(rig);
+}
+
+static uint64_t messages(struct js_rig *rig, const char *name)
+{
+    struct rb_msgstore_state state;
+    rb_msgstore_state(js_rig_stream(rig, name)->store, &state);
+    return state.messages;
+}
+
+/* What is not in the store comes back too: configuration, ids, lifetimes, sums; from the log, and from a checkpoint. */
+static void everything_comes_back(void **state)
+{
+    struct js_rig *rig = open_rig();
+    assert_non_null(
+        js_rig_create(rig, "{\"name\":\"E\",\"subjects\":[\"e\"],\"allow_msg_ttl\":true}", NULL));
+    assert_true(js_rig_update(rig,
+                              "{\"name\":\"E\",\"subjects\":[\"e\",\"f\"],\"allow_msg_ttl\":true,"
+                              "\"max_bytes\":5000}",
+                              NULL));
+    js_rig_publish(rig, "f", NULL, "Nats-Msg-Id: one\r\nNats-TTL: 100s\r\n", "x");
+    js_rig_publish(rig, "e", NULL, "Nats-Msg-Id: two\r\nNats-TTL: never\r\n", "x");
+    js_rig_settle(rig);
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) {
+            rb_js_checkpoint(js_rig_stream(rig, "E"), true);
+            js_rig_settle(rig);
+        }
+        if (round < 2) {
+            js_rig_cut(rig, true);
+        } else {
+            js_rig_close(rig); /* checkpoints everything: nothing is left to apply */
+        }
+        js_rig_open(rig);
+        struct rb_js_stream *stream = js_rig_stream(rig, "E");
+        assert_int_equal(stream->config->max_bytes, 5000);
+        assert_int_equal(js_rig_js_account(rig)->reserved_storage, 5000);
+        assert_int_equal(rig->shared.reserved_storage, 5000);
+        struct rb_msgstore_state store;
+        rb_msgstore_state(stream->store, &store);
+        assert_int_equal(rig->shared.storage, store.bytes);
+        assert_string_equal(js_rig_request(rig, "f", "Nats-Msg-Id: one\r\n", "x"),
+                            "{\"stream\":\"E\",\"seq\":1,\"duplicate\": true}");
+        assert_string_equal(js_rig_request(rig, "f", "Nats-Expected-Last-Msg-Id: zwei\r\n", "x"),
+                            "{\"error\":{\"code\":400,\"err_code\":10070,\"description\":"
+                            "\"wrong last msg ID: two\"},\"stream\":\"E\",\"seq\":0}");
+    }
+    js_rig_advance(rig, UINT64_C(100500000000));
+    assert_int_equal(messages(rig, "E"), 1);
+    close_rig(rig);
+}
+
+/* The log forgets what two checkpoints have. */
+static void log_is_cut(void **state)
+{
+    struct js_rig *rig = open_rig();
+    struct rb_wal_group_info info;
+    assert_non_null(js_rig_create(rig, "{\"name\":\"G\",\"subjects\":[\"g\"]}", NULL));
+    struct rb_js_stream *stream = js_rig_stream(rig, "G");
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 10; i++) {
+            js_rig_publish(rig, "g", NULL, NULL, "x");
+        }
+        js_rig_settle(rig);
+        rb_js_checkpoint(stream, true);
+        js_rig_settle(rig);
+    }
+    assert_true(rb_wal_group(rig->js->log, stream->group.options.id, &info));
+    assert_int_equal(info.base, 20);
+    assert_int_equal(info.last, 30);
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_int_equal(messages(rig, "G"), 30);
+    close_rig(rig);
+}
+
+/* A cut while a stream is made or dropped: it is there or not, never half; its files do not come back in the next one. */
+static void cut_while_made_and_dropped(void **state)
+{
+    for (uint64_t turns = 0; turns < 60; turns++) {
+        struct js_rig *rig = open_rig();
+        assert_non_null(js_rig_create(rig, "{\"name\":\"D\",\"subjects\":[\"d\"]}", NULL));
+        js_rig_publish(rig, "d", NULL, NULL, "old");
+        js_rig_settle(rig);
+        rb_js_checkpoint(js_rig_stream(rig, "D"), true);
+        js_rig_settle(rig);
+        struct deletion gone = { .change = { .done = deleted } };
+        world = calloc(1, sizeof(*world));
+        assert_non_null(world);
+        rb_js_stream_delete(js_rig_stream(rig, "D"), &gone.change);
+        for (uint64_t i = 0; i < turns; i++) {
+            (void)js_rig_turn(rig);
+            uint64_t due = rb_sim_disk_due(rig->disk);
+            rig->now_ns = due != UINT64_MAX && due > rig->now_ns ? due : rig->now_ns + 1000;
+        }
+        bool answered = world->known[0].deleted;
+        free(world);
+        js_rig_cut(rig, true);
+        js_rig_open(rig);
+        struct rb_js_stream *stream = js_rig_stream(rig, "D");
+        assert_true(!answered || stream == NULL);
+        if (stream == NULL) {
+            assert_non_null(js_rig_create(rig, "{\"name\":\"D\",\"subjects\":[\"d\"]}", NULL));
+            assert_int_equal(messages(rig, "D"), 0);
+        } else {
+            assert_int_equal(messages(rig, "D"), 1);
+        }
+        js_rig_settle(rig);
+        close_rig(rig);
+    }
+}
+
+/* Lost entries: the stream is named, its files stay, another one serves. */
+static void damaged_log(void **state)
+{
+    struct js_rig *rig = open_rig();
+    assert_non_null(js_rig_create(rig, "{\"name\":\"X\",\"subjects\":[\"x\"]}", NULL));
+    assert_non_null(js_rig_create(rig, "{\"name\":\"Y\",\"subjects\":[\"y\"]}", NULL));
+    static char body[2000];
+    memset(body, 'b', sizeof(body) - 1);
+    for (int i = 0; i < 20; i++) {
+        js_rig_publish(rig, "x", NULL, NULL, body);
+        js_rig_settle(rig);
+    }
+    js_rig_publish(rig, "y", NULL, NULL, "fine");
+    js_rig_settle(rig);
+    js_rig_cut(rig, false);
+    /* A bit in the middle of X's messages. */
+    uint64_t size = 0, at = 0;
+    const char *name = NULL;
+    for (uint32_t i = 0; at == 0 && (name = rb_sim_disk_name(rig->disk, i)) != NULL;) {
+        i++;
+        uint8_t *bytes =
+            strncmp(name, "log/", 4) == 0 ? rb_sim_disk_bytes(rig->disk, name, &size) : NULL;
+        uint32_t found = 0;
+        for (uint64_t k = 0; bytes != NULL && k + 100 < size && at == 0; k += 50) {
+            found += bytes[k] == 'b';
+            at = found == 400 ? k : 0;
+        }
+    }
+    assert_true(at != 0);
+    assert_true(rb_sim_disk_flip(rig->disk, name, at, 1));
+    js_rig_open(rig);
+    assert_true(rig->js->ready_to_serve);
+    struct rb_js_stream *stream = js_rig_stream(rig, "X");
+    assert_non_null(stream);
+    assert_int_equal(stream->phase, RB_JS_STREAM_OFFLINE);
+    assert_non_null(strstr(stream->why, "damaged"));
+    assert_true(rig->log_count > 0);
+    assert_null(js_rig_request(rig, "x", NULL, "x"));
+    assert_string_equal(js_rig_request(rig, "y", NULL, "x"), "{\"stream\":\"Y\",\"seq\":2}");
+    js_rig_close(rig);
+    js_rig_open(rig);
+    assert_int_equal(js_rig_stream(rig, "X")->phase, RB_JS_STREAM_OFFLINE);
+    assert_true(js_rig_delete(rig, "X", NULL));
+    assert_null(js_rig_stream(rig, "X"));
+    close_rig(rig);
+}
+
+/* With sync_interval as a duration the answer does not wait for the disk. */
+static void lazy(void **state)
+{
+    struct js_rig *rig = open_rig();
+    rig->settings.lazy = true;
+    assert_non_null(js_rig_create(rig, "{\"name\":\"Z\",\"subjects\":[\"z\"]}", NULL));
+    js_rig_listen(rig, "answer");
+    rb_sim_disk_hold(rig->disk, true);
+    js_rig_publish(rig, "z", "answer", NULL, "x");
+    (void)js_rig_turn(rig);
+    (void)js_rig_turn(rig);
+    assert_int_equal(js_rig_heard(rig, "answer"), 1);
+    rb_sim_disk_hold(rig->disk, false);
+    js_rig_settle(rig);
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_int_equal(messages(rig, "Z"), 1);
+    close_rig(rig);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(power_cuts) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_comes_back),
+        cmocka_unit_test(log_is_cut),
+        cmocka_unit_test(cut_while_made_and_dropped),
+        cmocka_unit_test(damaged_log),
+        cmocka_unit_test(lazy),
+        cmocka_unit_test(power_cuts),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

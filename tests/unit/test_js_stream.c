@@ -327,13 +327,13 @@ static void delete_markers(void **state)
     expect(rig, "k.a", "Nats-TTL: 1s\r\n", "x", OK("K", 1)); /* raised to the marker's */
     struct rb_js_stream *stream = js_rig_stream(rig, "K");
     struct rb_message message;
-    assert_int_equal(rb_msgstore_get(stream->store, 1, NULL, &message), RB_OK);
+    assert_int_equal(js_rig_get(rig, stream, 1, &message), RB_OK);
     assert_memory_equal(message.payload.ptr, "NATS/1.0\r\nNats-TTL: 60\r\n\r\nx", 28);
     js_rig_advance(rig, UINT64_C(59000000000));
     assert_int_equal(messages_of(rig, "K", NULL), 1);
     js_rig_advance(rig, UINT64_C(1500000000));
     assert_int_equal(messages_of(rig, "K", NULL), 1);
-    assert_int_equal(rb_msgstore_get(stream->store, 2, NULL, &message), RB_OK);
+    assert_int_equal(js_rig_get(rig, stream, 2, &message), RB_OK);
     static const char marker[] = "NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: 1m0s\r\n"
                                  "Nats-Rollup: sub\r\n\r\n";
     assert_int_equal(message.payload.len, sizeof(marker) - 1);
@@ -385,10 +385,10 @@ static void headers_are_cleaned(void **state)
     js_rig_settle(rig);
     struct rb_message message;
     struct rb_js_stream *stream = js_rig_stream(rig, "H");
-    assert_int_equal(rb_msgstore_get(stream->store, 1, NULL, &message), RB_OK);
+    assert_int_equal(js_rig_get(rig, stream, 1, &message), RB_OK);
     assert_int_equal(message.payload.len, 22);
     assert_memory_equal(message.payload.ptr, "NATS/1.0\r\nA: b\r\n\r\nbody", 22);
-    assert_int_equal(rb_msgstore_get(stream->store, 2, NULL, &message), RB_OK);
+    assert_int_equal(js_rig_get(rig, stream, 2, &message), RB_OK);
     assert_int_equal(message.header_len, 0);
     assert_int_equal(message.payload.len, 4);
 }
