@@ -9,6 +9,7 @@
 #define LOG_BYTES (32u << 20)
 #define PINNED_FILES 16u /* files that the log may have before pinned ones are looked after */
 #define PINNED_MAX 64u
+#define RETRY_NS UINT64_C(5000000000) /* after one that failed */
 #define PERIOD_NS UINT64_C(1000000000)
 
 static void begin(struct rb_js_stream *stream)
@@ -40,7 +41,9 @@ void rb_js_checkpoint(struct rb_js_stream *stream, bool force)
     }
     uint64_t worth = LOG_BYTES;
     if (!force) {
-        if (stream->group.log_bytes < worth) {
+        uint64_t failed_ns = stream->inside->checkpoint_failed_ns;
+        if (stream->group.log_bytes < worth ||
+            (failed_ns != 0 && stream->account->js->now_ns < failed_ns + RETRY_NS)) {
             return;
         }
         uint64_t bytes = rb_msgstore_checkpoint_bytes(stream->store);
