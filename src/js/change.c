@@ -289,7 +289,9 @@ static void step_dropping(struct rb_js_stream *stream)
         if (progress->err != RB_OK) {
             rb_js_error_set(&outcome.error, 10050, rb_err_text(progress->err));
         }
-        rb_js_advise_stream(stream, "delete");
+        if (stream->inside->waiting != NULL) { /* else it was never made */
+            rb_js_advise_stream(stream, "delete");
+        }
         end_waiting(stream, &outcome, true);
         end_store(stream);
     }
