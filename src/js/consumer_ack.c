@@ -277,6 +277,9 @@ void rb_js_consumer_settle(struct rb_js_consumer *consumer, const struct rb_js_r
                            uint64_t time_ns)
 {
     uint64_t last = run->seq + run->len - 1;
+    if (last > consumer->delivered.stream_seq && consumer->stream->replaying) {
+        rb_js_consumer_adopt(consumer, last + 1, time_ns);
+    }
     if (last > consumer->delivered.stream_seq) {
         if (run->seq > consumer->delivered.stream_seq) {
             return; /* of messages that this consumer never delivered */

@@ -215,6 +215,8 @@ RB_MUST_CHECK enum rb_err rb_js_consumer_log_acks(struct rb_js_consumer *consume
 bool rb_js_consumer_note_delivery(struct rb_js_consumer *consumer, uint64_t seq, uint64_t count);
 void rb_js_consumer_apply_delivered(struct rb_js_consumer *consumer,
                                     const struct rb_command *command);
+/** Replay: everything below `below` was delivered, though no command says so. */
+void rb_js_consumer_adopt(struct rb_js_consumer *consumer, uint64_t below, uint64_t time_ns);
 void rb_js_consumer_apply_acked(struct rb_js_consumer *consumer, const struct rb_command *command);
 
 /* consumer_ack.c */

@@ -289,19 +289,49 @@ static void pass(struct rb_js_consumer *consumer, uint64_t seq)
     in->next_seq = seq >= in->next_seq ? seq + 1 : in->next_seq;
 }
 
+static void add_pending(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consumer_seq,
+                        uint64_t time_ns)
+{
+    struct rb_js_pending *acks = &consumer->inside->acks;
+    struct rb_msgstore_entry there;
+    bool above = acks->begin == acks->end || acks->entries[acks->end - 1].seq < seq;
+    if (above && rb_msgstore_find(consumer->stream->store, seq, &there) &&
+        rb_js_pending_reserve(acks)) {
+        (void)rb_js_pending_add(acks, seq, consumer_seq, time_ns, 1);
+    }
+}
+
+/* A crash took deliveries from the end of the log, but not from the checkpoint that was ahead of it, and now the log is applied to an
+ * older checkpoint: consumer sequences are missing, or what was never delivered is acked. What lies between was delivered, so it
+ * is waited for. */
+void rb_js_consumer_adopt(struct rb_js_consumer *consumer, uint64_t below, uint64_t time_ns)
+{
+    struct rb_js_consumer_inside *in = consumer->inside;
+    for (;;) {
+        uint64_t between = in->start_at < in->start_count
+                               ? in->starts[in->start_at]
+                               : rb_msgstore_cursor_next(in->cursor, in->next_seq);
+        if (between == 0 || between >= below) {
+            return;
+        }
+        add_pending(consumer, between, consumer->delivered.consumer_seq + 1, time_ns);
+        pass(consumer, between);
+        consumer->delivered.stream_seq = between;
+    }
+}
+
 static void apply_new(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consumer_seq,
                       uint64_t time_ns)
 {
-    struct rb_js_consumer_inside *in = consumer->inside;
-    struct rb_msgstore_entry there;
+    bool acks = consumer->config->ack_policy != RB_JS_ACK_NONE;
+    if (acks && consumer_seq > consumer->delivered.consumer_seq + 1) {
+        rb_js_consumer_adopt(consumer, seq, time_ns);
+    }
     consumer->delivered = (struct rb_js_consumer_place){ consumer_seq, seq, (int64_t)time_ns };
     pass(consumer, seq);
-    bool above = in->acks.begin == in->acks.end || in->acks.entries[in->acks.end - 1].seq < seq;
-    if (consumer->config->ack_policy != RB_JS_ACK_NONE && above &&
-        rb_msgstore_find(consumer->stream->store, seq, &there) &&
-        rb_js_pending_reserve(&in->acks)) {
-        (void)rb_js_pending_add(&in->acks, seq, consumer_seq, time_ns, 1);
-    } else if (consumer->config->ack_policy == RB_JS_ACK_NONE) {
+    if (acks) {
+        add_pending(consumer, seq, consumer_seq, time_ns);
+    } else {
         consumer->ack_floor = consumer->delivered;
     }
 }
@@ -310,6 +340,9 @@ static void apply_again(struct rb_js_consumer *consumer, uint64_t seq, uint64_t 
                         uint64_t time_ns, uint32_t count)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
+    if (seq > consumer->delivered.stream_seq) {
+        rb_js_consumer_adopt(consumer, seq + 1, time_ns);
+    }
     consumer->delivered.consumer_seq = consumer_seq;
     consumer->delivered.last_ns = (int64_t)time_ns;
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
