@@ -63,8 +63,8 @@ static void rename_leaf(struct rb_index *index, uint32_t leaf)
 enum rb_err rb_index_append(struct rb_index *index, const struct rb_index_message *message)
 {
     struct rb_pages *pages = &index->pages;
-    if (message->seq <= index->table.last || message->subject.len == 0 ||
-        message->subject.len > RB_MSGSTORE_SUBJECT_MAX) {
+    if (message->seq <= index->table.last || message->seq == UINT64_MAX ||
+        message->subject.len == 0 || message->subject.len > RB_MSGSTORE_SUBJECT_MAX) {
         return RB_ERR_INVALID;
     }
     struct rb_subjects_stop stop;
@@ -100,7 +100,7 @@ enum rb_err rb_index_append(struct rb_index *index, const struct rb_index_messag
 void rb_index_skip(struct rb_index *index, uint64_t seq)
 {
     if (seq > index->table.last) {
-        index->table.last = seq;
+        index->table.last = seq < UINT64_MAX ? seq : UINT64_MAX - 1;
     }
 }
 

@@ -123,9 +123,20 @@ static uint32_t find_entry(const struct rb_runs_node *node, uint64_t key)
 {
     uint32_t low = 0;
     uint32_t high = node->count;
-    uint64_t guess = key - node->entries[0].key; /* blocks one after the other */
-    if (node->level == 1 && guess < node->count && node->entries[guess].key == key) {
-        return (uint32_t)guess;
+    uint64_t ahead = key - node->entries[0].key;
+    if (node->level == 1 && ahead < node->count && node->entries[ahead].key == key) {
+        return (uint32_t)ahead; /* blocks one after the other */
+    }
+    uint64_t span = node->entries[high - 1].key - node->entries[0].key;
+    if (ahead < span && span < UINT64_C(1) << 48) { /* spread evenly, mostly */
+        uint32_t guess = (uint32_t)(ahead * (high - 1) / span);
+        if (node->entries[guess].key > key) {
+            high = guess;
+        } else if (node->entries[guess + 1].key > key) {
+            return guess;
+        } else {
+            low = guess + 1;
+        }
     }
     while (high - low > 1) {
         uint32_t middle = (low + high) / 2;
@@ -136,6 +147,20 @@ static uint32_t find_entry(const struct rb_runs_node *node, uint64_t key)
         }
     }
     return low;
+}
+
+uint32_t rb_runs_find(const struct rb_pages *pages, uint32_t root, uint64_t key)
+{
+    uint32_t handle = root;
+    for (uint32_t level = rb_runs_levels(pages, root); level > 0; level--) {
+        const struct rb_runs_node *node = rb_pages_at(pages, handle);
+        const struct rb_runs_entry *entry = &node->entries[find_entry(node, key)];
+        if (level == 1 && entry->key != key) {
+            return 0;
+        }
+        handle = entry->child;
+    }
+    return handle;
 }
 
 bool rb_runs_seek(const struct rb_pages *pages, uint32_t root, uint64_t key,

@@ -37,6 +37,8 @@ struct rb_runs_path {
 uint32_t rb_runs_levels(const struct rb_pages *pages, uint32_t root);
 /** Appends a block; `root` 0: the first. Returns the new root. Room for levels + 1 allocations was reserved. */
 uint32_t rb_runs_push(struct rb_pages *pages, uint32_t root, struct rb_runs_entry entry);
+/** The block with exactly this key; 0: none. `root` may be 0. */
+uint32_t rb_runs_find(const struct rb_pages *pages, uint32_t root, uint64_t key);
 /** To the last block whose key is at most `key`, else (false) to the first block of all. `root` is not 0. */
 bool rb_runs_seek(const struct rb_pages *pages, uint32_t root, uint64_t key,
                   struct rb_runs_path *ret_path);

@@ -19,18 +19,20 @@ uint32_t rb_sequences_needs(const struct rb_pages *pages, const struct rb_sequen
     return 3 + rb_runs_levels(pages, table->root);
 }
 
+static uint32_t find_handle(const struct rb_pages *pages, const struct rb_sequences *table,
+                            uint64_t number)
+{
+    if (table->tail != 0 && table->tail_number == number) {
+        return table->tail;
+    }
+    return rb_runs_find(pages, table->root, number);
+}
+
 static const struct rb_sequences_block *
 find_block(const struct rb_pages *pages, const struct rb_sequences *table, uint64_t number)
 {
-    if (table->tail != 0 && table->tail_number == number) {
-        return rb_pages_at(pages, table->tail);
-    }
-    struct rb_runs_path path;
-    if (table->root == 0 || !rb_runs_seek(pages, table->root, number, &path)) {
-        return NULL;
-    }
-    const struct rb_runs_entry *entry = rb_runs_entry(pages, &path);
-    return entry->key == number ? rb_pages_at(pages, entry->child) : NULL;
+    uint32_t handle = find_handle(pages, table, number);
+    return handle == 0 ? NULL : rb_pages_at(pages, handle);
 }
 
 static bool is_live(const struct rb_sequences_block *block, uint32_t at)
@@ -127,14 +129,9 @@ struct rb_sequences_entry *rb_sequences_edit(struct rb_pages *pages, struct rb_s
 {
     uint64_t number = seq / RB_SEQUENCES_BLOCK;
     uint32_t at = (uint32_t)(seq % RB_SEQUENCES_BLOCK);
-    uint32_t handle = table->tail;
-    if (table->tail == 0 || table->tail_number != number) {
-        struct rb_runs_path path;
-        if (table->root == 0 || !rb_runs_seek(pages, table->root, number, &path) ||
-            rb_runs_entry(pages, &path)->key != number) {
-            return NULL;
-        }
-        handle = rb_runs_entry(pages, &path)->child;
+    uint32_t handle = find_handle(pages, table, number);
+    if (handle == 0) {
+        return NULL;
     }
     if (!is_live(rb_pages_at(pages, handle), at)) {
         return NULL;
