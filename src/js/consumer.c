@@ -764,7 +764,7 @@ static uint64_t apply_reset(struct rb_js_consumer *consumer, uint64_t seq)
     if (in->start_at == in->start_count) {
         in->next_seq = seq;
     }
-    in->hold_ns = 0;
+    in->hold_ns = in->acked_through = 0;
     in->replay_time_ns = 0;
     rb_js_consumer_recount(consumer);
     if (in->opened) {

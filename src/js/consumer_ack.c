@@ -116,6 +116,7 @@ static void forget_batch(struct rb_js_consumer *consumer)
             in->acks.acking--;
         }
     }
+    in->acked_through = 0;
     rb_js_acks_free(in->batch);
     in->batch = NULL;
 }
@@ -364,13 +365,15 @@ void rb_js_consumer_ack_through(struct rb_js_consumer *consumer, uint64_t seq,
     if (!note(consumer, RB_JS_RECORD_ALL, seq, 1, reply)) {
         return;
     }
-    for (struct rb_js_pending_entry *entry = rb_js_pending_first(&in->acks);
+    /* Those up to the last one that was said are marked already. */
+    for (struct rb_js_pending_entry *entry = rb_js_pending_from(&in->acks, in->acked_through + 1);
          entry != NULL && entry->seq <= seq; entry = rb_js_pending_after(&in->acks, entry)) {
         if ((entry->flags & RB_JS_PENDING_ACKING) == 0) {
             entry->flags |= RB_JS_PENDING_ACKING;
             in->acks.acking++;
         }
     }
+    in->acked_through = seq > in->acked_through ? seq : in->acked_through;
 }
 
 static void ack(struct rb_js_consumer *consumer, uint64_t seq, struct rb_slice reply, bool sampled)

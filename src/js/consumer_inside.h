@@ -99,6 +99,8 @@ struct rb_js_consumer_inside {
     uint64_t pruned_ns;
     struct rb_js_flow *flow;
     struct rb_js_pin *pin;
+    uint64_t
+        acked_through; /* policies all and flow_control: the highest that was acked, applied or not */
     uint64_t sending; /* sequence that rb_js_send has just now; 0: none. It may be acked already */
     uint64_t active_ns;      /* last activity of a client, monotonic */
     uint64_t sent_ns;        /* last message or heartbeat of a push consumer */

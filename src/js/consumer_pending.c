@@ -170,6 +170,15 @@ struct rb_js_pending_entry *rb_js_pending_first(const struct rb_js_pending *pend
     return pending->live == 0 ? NULL : &pending->entries[pending->begin];
 }
 
+struct rb_js_pending_entry *rb_js_pending_from(const struct rb_js_pending *pending, uint64_t seq)
+{
+    uint32_t at = lower_bound(pending, seq);
+    while (at < pending->end && (pending->entries[at].flags & RB_JS_PENDING_GONE) != 0) {
+        at++;
+    }
+    return at < pending->end ? &pending->entries[at] : NULL;
+}
+
 struct rb_js_pending_entry *rb_js_pending_after(const struct rb_js_pending *pending,
                                                 const struct rb_js_pending_entry *entry)
 {

@@ -65,6 +65,8 @@ struct rb_js_pending_entry *rb_js_pending_add(struct rb_js_pending *pending, uin
 void rb_js_pending_drop(struct rb_js_pending *pending, struct rb_js_pending_entry *entry);
 /** The lowest; NULL: none. */
 struct rb_js_pending_entry *rb_js_pending_first(const struct rb_js_pending *pending);
+/** The lowest at or above `seq`; NULL: none. */
+struct rb_js_pending_entry *rb_js_pending_from(const struct rb_js_pending *pending, uint64_t seq);
 /** The next above `entry`; NULL: none. */
 struct rb_js_pending_entry *rb_js_pending_after(const struct rb_js_pending *pending,
                                                 const struct rb_js_pending_entry *entry);

@@ -138,6 +138,10 @@ bool rb_js_record_add(struct rb_js_record *record, struct rb_budget *budget,
         record->run_len++;
         return true;
     }
+    if (op == RB_JS_RECORD_ALL && record->run_len > 0 && record->run_op == op) {
+        record->run_seq = seq > record->run_seq ? seq : record->run_seq;
+        return true; /* the later one says it all */
+    }
     if (!rb_js_record_end(record, budget)) {
         return false;
     }
