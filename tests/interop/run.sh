@@ -5,7 +5,8 @@
 #
 # py  raw TCP exchanges compared byte by byte with the real nats-server where it is installed
 #     ($NATS_SERVER, PATH, ~/go/bin), else with the recorded bytes; logins, accounts, TLS and
-#     WebSocket compared as documents in the same way (expected/); the process checks; the system account; and what
+#     WebSocket compared as documents in the same way (expected/); JetStream record by record, and what real clients
+#     see of it; the process checks; the system account; and what
 #     security advisories were about; the nats tool and nats-py (in a virtual environment of their own)
 # c   nats.c; Debian's libnats-dev is installed when it is missing and we are root or have sudo
 # js  nats.js on Node 18 or later, installed by npm into a temporary directory
@@ -111,6 +112,9 @@ run_py() {
     for name in logins accounts tls websocket trace; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"
     done
+    for name in js_api js_publish js_consumer js_direct js_advisories js_batch js_snapshot; do
+        run "$name" python3 "$here/py/$name.py" --server "$ringbus"
+    done
     run_cli
     run_nats_py
 }
@@ -122,6 +126,13 @@ run_logins() { # name, program...
     run "$name" python3 "$here/py/clients.py" "$name" --server "$ringbus" -- "$@"
 }
 
+# A client's JetStream script, on both servers; see py/js_clients.py.
+run_jetstream() { # name, program...
+    name=$1
+    shift
+    run "$name" python3 "$here/py/js_clients.py" "$name" --server "$ringbus" -- "$@"
+}
+
 run_cli() {
     tool=$(command -v nats || true)
     [ -n "$tool" ] || tool=$HOME/go/bin/nats
@@ -130,6 +141,7 @@ run_cli() {
         return
     fi
     run_logins nats-tool python3 "$here/py/client_cli.py" "$tool"
+    run_jetstream js_nats_tool python3 "$here/py/client_js_cli.py" "$tool"
 }
 
 run_nats_py() {
@@ -139,6 +151,7 @@ run_nats_py() {
         return
     fi
     run_logins nats-py "$work/venv/bin/python" "$here/py/client_nats_py.py"
+    run_jetstream js_nats_py "$work/venv/bin/python" "$here/py/client_js_nats_py.py"
 }
 
 have_libnats() {
@@ -172,7 +185,7 @@ run_c() {
         skip c "libnats-dev is not installed and could not be"
         return
     fi
-    for program in interop login; do
+    for program in interop login jetstream; do
         # shellcheck disable=SC2046 # several words
         if ! cc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
             $(pkg-config --cflags libnats) -o "$work/$program-c" "$here/c/$program.c" \
@@ -185,8 +198,10 @@ run_c() {
     run c "$work/interop-c" "$ringbus"
     if command -v python3 >/dev/null; then
         run_logins c-logins "$work/login-c"
+        run_jetstream js_nats_c "$work/jetstream-c"
     else
         skip c-logins "python3 is not installed"
+        skip js_nats_c "python3 is not installed"
     fi
 }
 
@@ -208,8 +223,10 @@ run_js() {
     run js node "$work/js/interop.mjs" "$ringbus"
     if command -v python3 >/dev/null; then
         run_logins js-logins node "$work/js/login.mjs"
+        run_jetstream js_nats_js node "$work/js/jetstream.mjs"
     else
         skip js-logins "python3 is not installed"
+        skip js_nats_js "python3 is not installed"
     fi
 }
 
