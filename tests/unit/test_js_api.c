@@ -381,6 +381,34 @@ static void audits_say_who_asked_what(void **state)
     assert_int_equal(js_rig_js_account(rig)->api_errors, 0);
 }
 
+/* An account that goes while its request waits for the log is not answered any more, and nothing is left of it. */
+static void accounts_may_go_with_requests_under_way(void **state)
+{
+    struct js_rig *rig = *state;
+    struct rb_js_account *account = js_rig_js_account(rig);
+    js_rig_listen(rig, "in");
+    js_rig_publish(rig, "$JS.API.STREAM.CREATE.S", "in", NULL, "{\"name\":\"S\"}");
+    rb_js_api_close(account);
+    js_rig_settle(rig);
+    assert_int_equal(js_rig_heard(rig, "in"), 0);
+    assert_non_null(js_rig_stream(rig, "S"));
+    assert_int_equal(rb_js_api_open(account), RB_OK);
+    assert_non_null(js_rig_request(rig, "$JS.API.STREAM.INFO.S", NULL, ""));
+}
+
+static void requests_are_bounded(void **state)
+{
+    struct js_rig *rig = *state;
+    struct rb_js_api *api = js_rig_js_account(rig)->api;
+    api->request_count += RB_JS_REQUESTS_MAX;
+    expect(rig, "STREAM.NAMES", "", NULL);
+    assert_int_equal(js_rig_js_account(rig)->api_total, 0);
+    api->request_count -= RB_JS_REQUESTS_MAX;
+    expect(rig, "STREAM.NAMES", "",
+           TYPE("stream_names") ",\"total\":0,\"offset\":0,\"limit\":1024,\"streams\":null}");
+    assert_int_equal(api->request_count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +422,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(consumers_are_made_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(identities_tell_streams_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(audits_say_who_asked_what, setup, teardown),
+        cmocka_unit_test_setup_teardown(accounts_may_go_with_requests_under_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(requests_are_bounded, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
