@@ -18,10 +18,7 @@ REFUSED = (
     "*/*counter*",
     "*/*schedules*",
     "*/*batched*",
-    "*/*persist async*",
     "*/*compression s2*",
-    "*/*placement*",
-    "*/*flow_control policy*",
 )
 
 MS = 1_000_000
