@@ -5,7 +5,9 @@
  * 1. A slot without a single good header, and with something where the second copy is, is damaged. Without a second copy its
  *    first checkpoint was never finished.
  * 2. The slot that is not the newest was perhaps being overwritten. Only when the newest is bad does it matter whether it holds.
- * 3. Damaged slots get another name, durably, before anything is written. Files that no checkpoint knows are removed; when
+ * 3. The header of the newest may only be in a cache when the process was killed before its second copy was written. It is made
+ *    durable before the store opens: the other slot is overwritten next.
+ * 4. Damaged slots get another name, durably, before anything is written. Files that no checkpoint knows are removed; when
  *    damage was found they are renamed instead.
  */
 #include <stdio.h>
@@ -233,6 +235,7 @@ static enum rb_err judge_header(struct store_opening *o, struct slot_view *view)
     view->valid = a == RB_OK || b == RB_OK;
     if (a == RB_OK) {
         view->header = b == RB_OK && second.generation > first.generation ? second : first;
+        view->unsynced = b != RB_OK || second.generation != first.generation;
     } else if (b == RB_OK) {
         view->header = second;
     } else if (!all_zero(o->block + CHECKPOINT_COPY_BYTES, CHECKPOINT_HEADER_BYTES)) {
@@ -580,7 +583,7 @@ static enum rb_err accept(struct rb_msgstore *store)
         store->slots[1 - o->chosen].index = other->header.index;
         err = keep_others(store, other);
     }
-    o->step = OPEN_ASIDE;
+    o->step = OPEN_SYNC;
     return err;
 }
 
@@ -790,6 +793,9 @@ static enum rb_err start_step(struct rb_msgstore *store)
                    : rb_disk_read(disk, &store->op, view->file, 0, o->block, BLOCK_BYTES);
     case OPEN_TABLE:
         return view->valid ? start_table(store) : RB_ERR_MISSING;
+    case OPEN_SYNC:
+        view = &o->views[o->chosen];
+        return view->unsynced ? rb_disk_sync(disk, &store->op, view->file) : RB_ERR_MISSING;
     case OPEN_ASIDE:
         return next_aside(store);
     case OPEN_ASIDE_SYNC:
@@ -806,6 +812,8 @@ static void leave_step(struct rb_msgstore *store)
     struct store_opening *o = store->opening;
     if (o->step == OPEN_TABLE) {
         next_slot(o);
+    } else if (o->step == OPEN_SYNC) {
+        o->step = OPEN_ASIDE;
     } else if (o->step == OPEN_ASIDE_SYNC) {
         o->step = OPEN_LAST;
     } else {
@@ -883,9 +891,10 @@ void rb_store_open_done(struct rb_msgstore *store, struct rb_disk_op *op)
         o->err = op->err == RB_ERR_MISSING ? RB_OK : op->err;
         o->aside++;
         break;
+    case OPEN_SYNC:
     case OPEN_ASIDE_SYNC:
         o->err = op->err;
-        o->step = OPEN_LAST;
+        leave_step(store);
         break;
     default:
         rb_unreachable("only steps of one operation");

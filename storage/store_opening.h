@@ -11,6 +11,7 @@ enum opening_step {
     OPEN_TABLE,
     OPEN_CHOOSE,
     OPEN_PAGES,
+    OPEN_SYNC,
     OPEN_RECOVER,
     OPEN_ASIDE, /* what is in doubt gets another name */
     OPEN_ASIDE_SYNC,
@@ -21,6 +22,7 @@ enum opening_step {
 struct slot_view {
     bool there, valid; /* there is a file; header and table are good */
     bool damaged;
+    bool unsynced; /* its header may not be on stable storage: the second copy is not there */
     const char *why;
     struct rb_disk_file *file;
     uint64_t size;
