@@ -20,9 +20,6 @@
 #define NAMES_BYTES_MAX (64u << 20)
 #define BLOCK_BYTES (2 * CHECKPOINT_COPY_BYTES)
 #define TABLE_READ_BYTES (8u << 20)
-#define PIECE_PAGES (STORE_PIECE_BYTES / RB_PAGE_BYTES)
-
-static const char *const slot_names[2] = { "0.ckpt", "1.ckpt" };
 
 static size_t pad(size_t bytes)
 {
@@ -131,78 +128,6 @@ void rb_store_opening_free(struct rb_msgstore *store)
     store->opening = NULL;
 }
 
-/* ---- names ---- */
-
-/* "%016x.seg"; false: another name. */
-static bool serial_of(const char *name, uint64_t *ret_serial)
-{
-    uint64_t serial = 0;
-    for (int i = 0; i < 16; i++) {
-        char c = name[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
-            return false;
-        }
-        serial = serial << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    *ret_serial = serial;
-    return strcmp(name + 16, ".seg") == 0 && serial > 0;
-}
-
-static bool has_name(const struct store_opening *o, const char *name)
-{
-    for (uint32_t at = 0; at < o->names_bytes; at += (uint32_t)strlen(o->names + at) + 1) {
-        if (strcmp(o->names + at, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-uint32_t rb_store_serial_place(const struct store_opening *o, uint64_t serial)
-{
-    uint32_t low = 0;
-    uint32_t high = o->serial_count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (o->serials[middle] < serial) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < o->serial_count && o->serials[low] == serial ? low : UINT32_MAX;
-}
-
-static enum rb_err read_names(struct rb_msgstore *store)
-{
-    struct store_opening *o = store->opening;
-    uint64_t serial;
-    uint32_t count = 0;
-    for (uint32_t at = 0; at < o->names_bytes; at += (uint32_t)strlen(o->names + at) + 1) {
-        count += serial_of(o->names + at, &serial);
-    }
-    if (count > 0) {
-        o->serials = rb_alloc(store->home->budget, count * sizeof(*o->serials));
-        o->used = rb_alloc(store->home->budget, count);
-        if (o->serials == NULL || o->used == NULL) {
-            rb_free(store->home->budget, o->serials, count * sizeof(*o->serials));
-            rb_free(store->home->budget, o->used, count);
-            o->serials = NULL;
-            o->used = NULL;
-            return RB_ERR_MEMORY;
-        }
-    }
-    for (uint32_t at = 0; at < o->names_bytes; at += (uint32_t)strlen(o->names + at) + 1) {
-        if (serial_of(o->names + at, &serial)) {
-            o->serials[o->serial_count++] = serial; /* the names are sorted */
-            store->next_serial = serial >= store->next_serial ? serial + 1 : store->next_serial;
-        }
-    }
-    o->views[0].there = has_name(o, slot_names[0]);
-    o->views[1].there = has_name(o, slot_names[1]);
-    return RB_OK;
-}
-
 /* ---- headers and tables ---- */
 
 static bool all_zero(const uint8_t *bytes, size_t len)
@@ -252,121 +177,13 @@ static void judge_table(struct slot_view *view)
     }
 }
 
-static struct rb_reader segments_of(const struct slot_view *view)
-{
-    size_t skip = (size_t)view->header.page_count * CHECKPOINT_PAGE_ENTRY_BYTES;
-    size_t len = (size_t)view->header.table_bytes - skip - view->header.blob_bytes;
-    return rb_reader_over(rb_slice_of(view->table == NULL ? NULL : view->table + skip, len));
-}
-
-static enum rb_err add_segment(struct rb_msgstore *store, const struct checkpoint_segment *entry,
-                               struct store_segment **ret_segment)
-{
-    struct store_segment *segment;
-    enum rb_err err = rb_store_segment_create(store, entry->serial, entry->first_seq, &segment);
-    if (err != RB_OK) {
-        return err;
-    }
-    struct rb_reader lens = rb_reader_over(entry->blocks);
-    for (uint32_t i = 0; i < entry->block_count && err == RB_OK; i++) {
-        struct store_block *none;
-        err = rb_store_block_begin(segment, 0, &none);
-        segment->bytes += rb_read_u16(&lens) * RB_DISK_ALIGN;
-    }
-    if (err != RB_OK) {
-        rb_store_segment_free(segment);
-        return err;
-    }
-    segment->live_bytes = entry->live_bytes;
-    segment->live_count = entry->live_count;
-    segment->sealed = segment->created = true;
-    segment->file_bytes = segment->bytes;
-    store->home->disk_bytes += segment->file_bytes;
-    uint32_t place = rb_store_serial_place(store->opening, entry->serial);
-    segment->missing = place == UINT32_MAX;
-    *ret_segment = segment;
-    return RB_OK;
-}
-
-enum rb_err rb_store_read_segments(struct rb_msgstore *store, const struct slot_view *view)
-{
-    struct store_opening *o = store->opening;
-    struct rb_reader reader = segments_of(view);
-    struct checkpoint_segment before = { 0 };
-    for (uint32_t i = 0; i < view->header.segment_count; i++) {
-        struct checkpoint_segment entry;
-        struct store_segment *segment;
-        enum rb_err err = rb_checkpoint_read_segment(&reader, &before, &entry);
-        if (err == RB_OK) {
-            err = add_segment(store, &entry, &segment);
-        }
-        if (err == RB_OK) {
-            err = rb_store_segment_insert(store, store->segment_count, segment);
-            if (err != RB_OK) {
-                rb_store_segment_free(segment);
-            }
-        }
-        if (err != RB_OK) {
-            return err;
-        }
-        uint32_t place = rb_store_serial_place(o, entry.serial);
-        if (place != UINT32_MAX && o->used[place]++ > 0) {
-            return RB_ERR_CORRUPT; /* one file for two segments */
-        }
-        segment->referred = view->header.generation;
-        store->live_bytes += segment->live_bytes;
-        before = entry;
-    }
-    return RB_OK;
-}
-
-static void drop_segments(struct rb_msgstore *store)
-{
-    while (store->segment_count > 0) {
-        rb_store_segment_free(store->segments[--store->segment_count]);
-    }
-    store->live_bytes = 0;
-    if (store->opening->serial_count > 0) {
-        memset(store->opening->used, 0, store->opening->serial_count);
-    }
-}
-
-/* What the other checkpoint refers to is kept until it is no checkpoint any more. */
-static enum rb_err keep_others(struct rb_msgstore *store, const struct slot_view *view)
-{
-    struct store_opening *o = store->opening;
-    struct rb_reader reader = segments_of(view);
-    struct checkpoint_segment before = { 0 };
-    for (uint32_t i = 0; i < view->header.segment_count; i++) {
-        struct checkpoint_segment entry;
-        struct store_segment *segment;
-        if (rb_checkpoint_read_segment(&reader, &before, &entry) != RB_OK) {
-            return RB_OK; /* then it could not be used either */
-        }
-        before = entry;
-        uint32_t place = rb_store_serial_place(o, entry.serial);
-        if (place == UINT32_MAX || o->used[place] > 0) {
-            continue;
-        }
-        enum rb_err err = add_segment(store, &entry, &segment);
-        if (err != RB_OK) {
-            return err;
-        }
-        o->used[place] = 1;
-        segment->referred = view->header.generation;
-        segment->dead = true;
-        segment->live_bytes = segment->live_count = 0;
-        rb_list_append(&store->dead, &segment->dead_link);
-    }
-    return RB_OK;
-}
-
 /* ---- choosing ---- */
 
 static void name_damage(struct rb_msgstore *store, int slot)
 {
     store->opening->doubt = true;
-    rb_store_damage(store, slot_names[slot], "checkpoint: %s", store->opening->views[slot].why);
+    rb_store_damage(store, rb_store_slot_names[slot], "checkpoint: %s",
+                    store->opening->views[slot].why);
 }
 
 /* The newest slot that may hold; -1: none. */
@@ -414,7 +231,7 @@ static enum rb_err choose(struct rb_msgstore *store)
     const struct slot_view *view = &o->views[o->chosen];
     enum rb_err err = rb_store_read_segments(store, view);
     if (err == RB_ERR_CORRUPT) {
-        drop_segments(store);
+        rb_store_drop_segments(store);
         spoil(&o->views[o->chosen], "its table makes no sense");
         name_damage(store, o->chosen);
         return RB_OK; /* the step stays: choose again */
@@ -442,79 +259,6 @@ static enum rb_err choose(struct rb_msgstore *store)
         o->bad_pages = o->bad_pages || rb_checkpoint_read_page(&reader, &o->pages[i]) != RB_OK;
     }
     return rb_index_load_begin(store->home->budget, count, &o->index);
-}
-
-/* ---- pages ---- */
-
-static uint32_t run_bytes(const struct store_opening *o, uint32_t first, uint32_t count)
-{
-    return (count - 1) * RB_PAGE_BYTES + (uint32_t)pad(o->pages[first + count - 1].len);
-}
-
-/* Reads what the piece is for, for the first time or again. False: not now. */
-static bool read_piece(struct rb_msgstore *store, struct store_piece *piece)
-{
-    struct store_opening *o = store->opening;
-    if (rb_disk_read(store->home->disk, &piece->op, o->views[o->chosen].file,
-                     CHECKPOINT_PAGES_AT + (uint64_t)piece->first * RB_PAGE_BYTES, piece->bytes,
-                     run_bytes(o, piece->first, piece->count)) != RB_OK) {
-        return false;
-    }
-    store->op_count++;
-    o->in_flight++;
-    return true;
-}
-
-/* True: at the end, or it has to wait. */
-static bool read_run(struct rb_msgstore *store, struct store_piece *piece)
-{
-    struct store_opening *o = store->opening;
-    uint32_t left = o->views[o->chosen].header.page_count - o->page;
-    uint32_t count = left < PIECE_PAGES ? left : PIECE_PAGES;
-    if (piece->bytes == NULL) {
-        piece->bytes = rb_store_take_aligned(store->home, STORE_PIECE_BYTES);
-    }
-    if (piece->bytes == NULL) {
-        o->err = o->in_flight == 0 ? RB_ERR_MEMORY : o->err;
-        return true;
-    }
-    if (run_bytes(o, o->page, count) == 0) { /* one page of nothing but zeroes */
-        memset(rb_index_load_page(o->index, o->page), 0, RB_PAGE_BYTES);
-        o->page++;
-        return false;
-    }
-    piece->first = o->page;
-    piece->count = count;
-    piece->tries = 0;
-    if (!read_piece(store, piece)) {
-        return true;
-    }
-    o->page += count;
-    return false;
-}
-
-void rb_store_open_piece(struct rb_msgstore *store, struct store_piece *piece)
-{
-    struct store_opening *o = store->opening;
-    o->in_flight--;
-    if (piece->op.err != RB_OK) {
-        o->bad_pages = o->bad_pages || ++piece->tries >= STORE_OPEN_TRIES;
-        return; /* load_pages() tries again */
-    }
-    piece->tries = 0;
-    for (uint32_t i = 0; i < piece->count && !o->bad_pages; i++) {
-        const struct checkpoint_page *entry = &o->pages[piece->first + i];
-        const uint8_t *from = piece->bytes + (size_t)i * RB_PAGE_BYTES;
-        if ((uint64_t)i * RB_PAGE_BYTES + entry->len > piece->op.size ||
-            rb_checkpoint_page_checksum(store->seed, piece->first + i,
-                                        rb_slice_of(from, entry->len)) != entry->checksum) {
-            o->bad_pages = true;
-            return;
-        }
-        uint8_t *to = rb_index_load_page(o->index, piece->first + i);
-        memcpy(to, from, entry->len);
-        memset(to + entry->len, 0, RB_PAGE_BYTES - entry->len);
-    }
 }
 
 /* The freeze that the pages on disk are from, so that only what changes from now on is written to this slot. */
@@ -581,7 +325,7 @@ static enum rb_err accept(struct rb_msgstore *store)
     if (err == RB_OK && other->valid) {
         store->slots[1 - o->chosen].generation = other->header.generation;
         store->slots[1 - o->chosen].index = other->header.index;
-        err = keep_others(store, other);
+        err = rb_store_keep_others(store, other);
     }
     o->step = OPEN_SYNC;
     return err;
@@ -591,14 +335,9 @@ static enum rb_err load_pages(struct rb_msgstore *store, bool *ret_wait)
 {
     struct store_opening *o = store->opening;
     struct slot_view *view = &o->views[o->chosen];
-    for (uint32_t i = 0; i < STORE_PIECES && !o->bad_pages; i++) {
-        struct store_piece *piece = &o->pieces[i];
-        while (!piece->op.in_flight && (piece->tries > 0 || o->page < view->header.page_count)) {
-            if (piece->tries > 0 ? !read_piece(store, piece) : read_run(store, piece)) {
-                *ret_wait = true;
-                return o->err;
-            }
-        }
+    if (rb_store_read_pages(store)) {
+        *ret_wait = true;
+        return o->err;
     }
     *ret_wait = o->in_flight > 0;
     if (o->in_flight > 0) {
@@ -616,60 +355,11 @@ static enum rb_err load_pages(struct rb_msgstore *store, bool *ret_wait)
         return err;
     }
     free_pages(store);
-    drop_segments(store);
+    rb_store_drop_segments(store);
     spoil(view, o->bad_pages ? "a page of its index does not hold" : "its index makes no sense");
     name_damage(store, o->chosen);
     o->step = OPEN_CHOOSE;
     return RB_OK;
-}
-
-/* ---- files that nobody knows ---- */
-
-static enum rb_err discard(struct rb_msgstore *store, uint64_t serial)
-{
-    struct store_segment *segment;
-    enum rb_err err = rb_store_segment_create(store, serial, 1, &segment);
-    if (err == RB_OK) {
-        segment->dead = segment->created = segment->sealed = true;
-        rb_list_append(&store->dead, &segment->dead_link);
-    }
-    return err;
-}
-
-/* Names to change, one after the other. RB_ERR_MISSING: none is left. */
-static enum rb_err next_aside(struct rb_msgstore *store)
-{
-    struct store_opening *o = store->opening;
-    char file[STORE_FILE_BYTES], to[2 * STORE_FILE_BYTES];
-    for (; o->aside < 2 + o->serial_count; o->aside++) {
-        if (o->aside < 2) {
-            if (!o->views[o->aside].damaged || !o->views[o->aside].there) {
-                continue;
-            }
-            snprintf(file, sizeof(file), "%s", slot_names[o->aside]);
-        } else {
-            uint32_t at = o->aside - 2;
-            if (o->used[at] > 0) {
-                continue;
-            }
-            if (!o->doubt) {
-                enum rb_err err = discard(store, o->serials[at]);
-                if (err != RB_OK) {
-                    return err;
-                }
-                continue;
-            }
-            rb_store_serial_name(file, o->serials[at]);
-        }
-        uint32_t number = 0;
-        do {
-            snprintf(to, sizeof(to), "%s.%s%u", file, o->aside < 2 ? "damaged" : "aside", ++number);
-        } while (has_name(o, to));
-        rb_store_file_name(store, store->name, file);
-        rb_store_file_name(store, store->name_to, to);
-        return rb_disk_rename(store->home->disk, &store->op, store->name, store->name_to);
-    }
-    return RB_ERR_MISSING;
 }
 
 /* The last file takes more messages when it ends where the checkpoint says. True: it has to wait. */
@@ -784,7 +474,7 @@ static enum rb_err start_step(struct rb_msgstore *store)
         if (!view->there) {
             return RB_ERR_MISSING;
         }
-        rb_store_file_name(store, store->name, slot_names[o->slot]);
+        rb_store_file_name(store, store->name, rb_store_slot_names[o->slot]);
         return rb_disk_open(disk, &store->op, store->name, 0);
     case OPEN_HEADER:
         memset(o->block, 0, BLOCK_BYTES);
@@ -797,7 +487,7 @@ static enum rb_err start_step(struct rb_msgstore *store)
         view = &o->views[o->chosen];
         return view->unsynced ? rb_disk_sync(disk, &store->op, view->file) : RB_ERR_MISSING;
     case OPEN_ASIDE:
-        return next_aside(store);
+        return rb_store_next_aside(store);
     case OPEN_ASIDE_SYNC:
         return o->doubt ? rb_disk_sync_directory(disk, &store->op, store->directory)
                         : RB_ERR_MISSING;
@@ -834,7 +524,7 @@ static void after_list(struct rb_msgstore *store, const struct rb_disk_op *op)
     o->err = op->err;
     if (op->err == RB_OK) {
         o->names_bytes = (uint32_t)op->size;
-        o->err = read_names(store);
+        o->err = rb_store_read_names(store);
         o->step = OPEN_SLOT;
     }
 }

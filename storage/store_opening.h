@@ -78,6 +78,8 @@ struct store_opening {
     struct store_recovery recovery;
 };
 
+extern const char *const rb_store_slot_names[2];
+
 void *rb_store_take_aligned(struct rb_msgstore_home *home, size_t bytes);
 void rb_store_give_aligned(struct rb_msgstore_home *home, void *ptr, size_t bytes);
 /** Index of this file among those that are there; UINT32_MAX: it is not. */
@@ -85,6 +87,16 @@ uint32_t rb_store_serial_place(const struct store_opening *o, uint64_t serial);
 /** Fills the table of segments from that of a checkpoint. */
 RB_MUST_CHECK enum rb_err rb_store_read_segments(struct rb_msgstore *store,
                                                  const struct slot_view *view);
+/** The serials of segments that the list has, and whether it has the slots. */
+RB_MUST_CHECK enum rb_err rb_store_read_names(struct rb_msgstore *store);
+void rb_store_drop_segments(struct rb_msgstore *store);
+/** What the other checkpoint refers to is kept until it is no checkpoint any more. */
+RB_MUST_CHECK enum rb_err rb_store_keep_others(struct rb_msgstore *store,
+                                               const struct slot_view *view);
+/** Starts to rename the next file in doubt. RB_ERR_MISSING: there is none. */
+RB_MUST_CHECK enum rb_err rb_store_next_aside(struct rb_msgstore *store);
+/** Starts reads of pages; true: some could not be started, or memory is short (opening->err). */
+bool rb_store_read_pages(struct rb_msgstore *store);
 /** Log index and blob of a checkpoint. */
 RB_MUST_CHECK enum rb_err rb_store_take_blob(struct rb_msgstore *store,
                                              const struct slot_view *view);

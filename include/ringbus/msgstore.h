@@ -60,7 +60,7 @@ struct rb_msgstore_home_options {
 };
 RB_MUST_CHECK enum rb_err rb_msgstore_home_create(const struct rb_msgstore_home_options *options,
                                                   struct rb_msgstore_home **ret_home);
-/** Every store was closed or destroyed, and its event was taken. */
+/** Every store was closed or destroyed, and its event was taken; or the simulated disk lost its power. */
 void rb_msgstore_home_destroy(struct rb_msgstore_home *home);
 /** A completion of the disk whose op->owner is this home. */
 void rb_msgstore_home_complete(struct rb_msgstore_home *home, struct rb_disk_op *op);
@@ -185,7 +185,7 @@ void rb_msgstore_state(const struct rb_msgstore *store, struct rb_msgstore_state
 uint64_t rb_msgstore_next(const struct rb_msgstore *store, uint64_t seq);
 /** First missing sequence in seq..last; 0: none. With rb_msgstore_next it walks the gaps. */
 uint64_t rb_msgstore_next_gap(const struct rb_msgstore *store, uint64_t seq);
-/** First existing sequence with time >= time_ns; 0: none. */
+/** First existing sequence with time >= time_ns, both rounded down to microseconds; 0: none. */
 uint64_t rb_msgstore_at_time(const struct rb_msgstore *store, uint64_t time_ns);
 /** Removes everything below `seq` and moves first_seq there (beyond last: last becomes seq - 1). Number removed. */
 uint64_t rb_msgstore_purge_below(struct rb_msgstore *store, uint64_t seq);
