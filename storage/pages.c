@@ -6,10 +6,10 @@
  *    used again first. A page that was given back reads as zeroes, which is a page of free frames that are in no list: loading
  *    makes holes of them again.
  * 3. A page changed since freeze n has a stamp above n. `now` is one more than the number of the last freeze.
- * 5. The first pages are allocations of their own, so a small store is small; further ones are cut from huge pages, which are given
- *    back when none of theirs is in use. In a page cut from one, free_frames of a page that is not in use says that it was used and is not zero.
  * 4. While frozen, a page below frozen_count with a stamp of `now` was copied aside, or the freeze is lost for want of memory:
  *    changes never fail for a freeze's sake.
+ * 5. The first pages are allocations of their own, so a small store is small; further ones are cut from huge pages, which are given
+ *    back when none of theirs is in use. Of a page that is not in use, free_frames is not 0 when its memory is not zero.
  */
 #include "storage/pages.h"
 
@@ -258,7 +258,7 @@ static void give_back_page(struct rb_pages *pages, uint32_t page)
     for (uint32_t i = 0; i < RB_PAGES_FRAMES; i++) {
         unlink_free(pages, page * RB_PAGES_FRAMES + i);
     }
-    /* Unlinking has touched it: when it is frozen its copy is aside. */
+    /* Giving back its last block has touched it: it has the stamp, and when it is frozen its copy is aside. */
     free_page(pages, page);
     pages->hole_hint = pages->hole_count == 0 || page < pages->hole_hint ? page : pages->hole_hint;
     pages->hole_count++;
