@@ -84,7 +84,7 @@ uint8_t *rb_index_load_page(struct rb_index *index, uint32_t page)
 
 struct load {
     struct rb_index *index;
-    uint64_t *live, *leaves; /* a bit per unit of the region */
+    uint64_t *others, *leaves; /* a bit per unit of the region: where blocks were met */
     size_t bitmap_bytes;
     uint64_t live_count;
     /* what the tree and the table know, to be compared */
@@ -103,19 +103,35 @@ static uint64_t hash_of(uint64_t seq, uint32_t leaf)
 }
 
 /* Meets the block: false when there is none here, it is too small, or was met before. */
-static bool meet(struct load *load, uint32_t handle, size_t bytes)
+static bool meet_in(struct load *load, uint64_t *bits, uint32_t handle, size_t bytes)
 {
     const struct rb_pages *pages = &load->index->pages;
     if (!rb_pages_valid(pages, handle) || rb_pages_room(pages, handle) < bytes) {
         return false;
     }
     uint64_t bit = UINT64_C(1) << (handle % 64);
-    if ((load->live[handle / 64] & bit) != 0) {
+    if ((bits[handle / 64] & bit) != 0) {
         return false;
     }
-    load->live[handle / 64] |= bit;
+    bits[handle / 64] |= bit;
     load->live_count++;
     return true;
+}
+
+static bool meet(struct load *load, uint32_t handle, size_t bytes)
+{
+    return meet_in(load, load->others, handle, bytes);
+}
+
+/* What was met as a leaf was met as nothing else; then the leaves are blocks in use like the others. */
+static bool join_bits(struct load *load)
+{
+    uint64_t both = 0;
+    for (size_t i = 0; i < load->bitmap_bytes / sizeof(uint64_t); i++) {
+        both |= load->others[i] & load->leaves[i];
+        load->others[i] |= load->leaves[i];
+    }
+    return both == 0;
 }
 
 /* ---- runs ---- */
@@ -253,7 +269,6 @@ static bool check_leaf(struct load *load, uint32_t handle, uint64_t *messages)
 {
     struct rb_subjects_leaf leaf;
     rb_subjects_leaf(&load->index->pages, handle, &leaf);
-    load->leaves[handle / 64] |= UINT64_C(1) << (handle % 64);
     load->tree_subjects++;
     *messages += leaf.count;
     if (leaf.first == 0 || leaf.last > load->index->table.last) {
@@ -276,11 +291,11 @@ static bool meet_child(struct load *load, uint32_t handle, uint32_t parent, bool
                        uint8_t key, uint32_t depth_bytes)
 {
     const struct rb_pages *pages = &load->index->pages;
-    if (!meet(load, handle, sizeof(struct rb_subjects_head))) {
+    const struct rb_subjects_head *head = rb_pages_at(pages, handle); /* within a page: fetch() */
+    bool is_leaf = head->kind == RB_SUBJECTS_LEAF_ONE || head->kind == RB_SUBJECTS_LEAF_MANY;
+    if (!meet_in(load, is_leaf ? load->leaves : load->others, handle, sizeof(*head))) {
         return false;
     }
-    const struct rb_subjects_head *head = rb_pages_at(pages, handle);
-    bool is_leaf = head->kind == RB_SUBJECTS_LEAF_ONE || head->kind == RB_SUBJECTS_LEAF_MANY;
     if ((!is_leaf && (head->kind > RB_SUBJECTS_DIRECT || is_end)) || head->parent != parent ||
         rb_subjects_fixed(head->kind) + head->prefix_len > rb_pages_room(pages, handle) ||
         depth_bytes + head->prefix_len > RB_MSGSTORE_SUBJECT_MAX ||
@@ -290,10 +305,23 @@ static bool meet_child(struct load *load, uint32_t handle, uint32_t parent, bool
     return is_end || rb_subjects_prefix(head)[0] == key;
 }
 
+/* Its page exists; what will be looked at is fetched. */
+static bool fetch(const struct load *load, uint32_t handle)
+{
+    const struct rb_pages *pages = &load->index->pages;
+    uint32_t page = handle >> 13;
+    if (handle == 0 || page >= pages->page_count) {
+        return false;
+    }
+    __builtin_prefetch(rb_pages_at(pages, handle));
+    __builtin_prefetch(rb_pages_at(pages, handle & ~511u));
+    __builtin_prefetch(&load->leaves[handle / 64], 1);
+    return true;
+}
+
 /* A node's keys ascend, and its children are there to be looked at: they are fetched for what follows. */
 static bool check_node(const struct load *load, const struct rb_subjects_node *node)
 {
-    const struct rb_pages *pages = &load->index->pages;
     uint32_t count = rb_subjects_key_count(node);
     uint32_t slots = rb_subjects_slots(node->kind);
     bool has_end = (node->keys & RB_SUBJECTS_END) != 0;
@@ -307,13 +335,12 @@ static bool check_node(const struct load *load, const struct rb_subjects_node *n
         if (child == 0) {
             break;
         }
-        if (!rb_pages_valid(pages, child) || (keys != NULL && at > 0 && keys[at] <= keys[at - 1])) {
+        if (!fetch(load, child) || (keys != NULL && at > 0 && keys[at] <= keys[at - 1])) {
             return false;
         }
-        __builtin_prefetch(rb_pages_at(pages, child));
         seen++;
     }
-    return seen == count;
+    return seen == count && (!has_end || fetch(load, rb_subjects_end(node)));
 }
 
 struct tree_place {
@@ -447,13 +474,13 @@ static enum rb_err check_index(struct load *load)
     size_t places_bytes = (RB_MSGSTORE_SUBJECT_MAX + 2) * sizeof(struct tree_place);
     struct tree_place *places = rb_alloc(budget, places_bytes);
     enum rb_err err = RB_ERR_MEMORY;
-    if (places != NULL && load->live != NULL && load->leaves != NULL) {
+    if (places != NULL && load->others != NULL && load->leaves != NULL) {
         err = RB_ERR_CORRUPT;
         if (check_tree(load, places) && check_table(load) && load->tree_hash == load->table_hash &&
             load->tree_messages == index->table.count &&
             load->tree_subjects == index->subjects.count &&
-            load->table_bytes == index->message_bytes) {
-            err = rb_pages_load_end(&index->pages, load->live, load->live_count);
+            load->table_bytes == index->message_bytes && join_bits(load)) {
+            err = rb_pages_load_end(&index->pages, load->others, load->live_count);
         }
     }
     rb_free(budget, places, places_bytes);
@@ -474,10 +501,10 @@ enum rb_err rb_index_load_end(struct rb_index *index)
     struct rb_budget *budget = index->pages.budget;
     struct load load = { .index = index,
                          .bitmap_bytes = (size_t)index->pages.page_count * (RB_PAGE_BYTES / 64) };
-    load.live = rb_alloc(budget, load.bitmap_bytes);
+    load.others = rb_alloc(budget, load.bitmap_bytes);
     load.leaves = rb_alloc(budget, load.bitmap_bytes);
     err = check_index(&load);
-    rb_free(budget, load.live, load.bitmap_bytes);
+    rb_free(budget, load.others, load.bitmap_bytes);
     rb_free(budget, load.leaves, load.bitmap_bytes);
     return err;
 }
