@@ -1614,6 +1614,21 @@ enum rb_err rb_sublist_remote(struct rb_sublist *sublist, struct rb_slice subjec
     return done ? RB_OK : RB_ERR_MEMORY;
 }
 
+bool rb_sublist_has(const struct rb_sublist *sublist, struct rb_slice subject,
+                    struct rb_slice queue)
+{
+    if (queue.len > 0) {
+        return find_group(sublist, subject, queue) != NULL;
+    }
+    const struct rb_sub_node *node =
+        rb_map_find(&sublist->literals, rb_slice_hash(subject), subject);
+    uint32_t count = 0;
+    if (node != NULL) {
+        (void)node_plain(node, &count);
+    }
+    return count > 0 || (node != NULL && node_remote(node) != 0);
+}
+
 /* ---- the whole list ---- */
 
 enum rb_err rb_sublist_create(struct rb_budget *budget, uint32_t shard_count,

@@ -62,6 +62,9 @@ struct rb_slice rb_sublist_queue(const struct rb_sub_ref *ref);
 /** The slices of subject and queue stay readable in *ret_ until the next call on the sublist. */
 void rb_sublist_remove(struct rb_sublist *sublist, struct rb_sub_ref *ref,
                        struct rb_interest_change *ret_change);
+/** Somebody, here or on another shard, subscribed to this very subject: in queue group `queue`, or plainly when that is empty. */
+bool rb_sublist_has(const struct rb_sublist *sublist, struct rb_slice subject,
+                    struct rb_slice queue);
 /** Sets what `shard` wants: weight 0 withdraws. Plain interest has weight 1. RB_ERR_MEMORY. */
 RB_MUST_CHECK enum rb_err rb_sublist_remote(struct rb_sublist *sublist, struct rb_slice subject,
                                             struct rb_slice queue, uint32_t shard, uint32_t weight);

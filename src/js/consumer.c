@@ -48,7 +48,7 @@ void rb_js_consumer_want(struct rb_js_consumer *consumer, uint64_t due_ns)
 }
 
 void rb_js_consumer_advise(struct rb_js_consumer *consumer, const char *kind, const char *type,
-                           const char *format, ...)
+                           const char *head_members, const char *format, ...)
 {
     const struct rb_js_stream *stream = consumer->stream;
     if (stream->replaying) {
@@ -61,8 +61,8 @@ void rb_js_consumer_advise(struct rb_js_consumer *consumer, const char *kind, co
     if (!rb_account_wanted(stream->account->account, rb_slice_of(subject, (size_t)subject_len))) {
         return;
     }
-    int head = snprintf(members, sizeof(members), "\"stream\":\"%.*s\",\"consumer\":\"%.*s\"",
-                        RB_S_ARG(stream->name), RB_S_ARG(consumer->name));
+    int head = snprintf(members, sizeof(members), "%s\"stream\":\"%.*s\",\"consumer\":\"%.*s\"",
+                        head_members, RB_S_ARG(stream->name), RB_S_ARG(consumer->name));
     va_list args;
     va_start(args, format);
     int tail = vsnprintf(members + head, sizeof(members) - (size_t)head, format, args);
@@ -319,7 +319,7 @@ static bool find_start(struct rb_js_consumer *consumer)
     switch (config->deliver_policy) {
     case RB_JS_DELIVER_LAST:
         found = rb_msgstore_last(store, in->subjects, in->filter_count, state.last_seq);
-        start = found != 0 ? found : state.last_seq > 0 ? state.last_seq : 1;
+        start = found != 0 ? found : first;
         break;
     case RB_JS_DELIVER_NEW:
         start = state.last_seq + 1;
@@ -345,7 +345,7 @@ static bool find_start(struct rb_js_consumer *consumer)
             return false;
         }
         in->next_seq = state.last_seq + 1;
-        start = in->start_count > 0 ? in->starts[0] : in->next_seq;
+        start = in->start_count > 0 ? in->starts[0] : state.last_seq > 0 ? state.last_seq : 1;
         break;
     default:
         break;
@@ -597,7 +597,7 @@ void rb_js_consumer_tell_pause(struct rb_js_consumer *consumer)
     rb_out_time(&out, consumer->config->pause_until);
     struct rb_slice until = rb_out_slice(&out);
     rb_js_consumer_advise(consumer, "ADVISORY.CONSUMER.PAUSE",
-                          "io.nats.jetstream.advisory.v1.consumer_pause",
+                          "io.nats.jetstream.advisory.v1.consumer_pause", "",
                           ",\"paused\":%s,\"pause_until\":%.*s",
                           consumer->inside->paused ? "true" : "false", RB_S_ARG(until));
     rb_out_deinit(&out);

@@ -212,11 +212,14 @@ void rb_js_consumer_done_with(struct rb_js_consumer *consumer, uint64_t seq)
 
 /* At apply */
 
-void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t time_ns)
+void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t consumer_seq)
 {
     const struct rb_js_pending_entry *first = rb_js_pending_first(&consumer->inside->acks);
     struct rb_js_consumer_place *floor = &consumer->ack_floor;
     struct rb_js_consumer_place next = consumer->delivered;
+    if (first != NULL && consumer_seq != 0 && consumer_seq != floor->consumer_seq + 1) {
+        return;
+    }
     if (first != NULL) {
         next.consumer_seq = first->consumer_seq - 1;
         next.stream_seq = first->seq - 1;
@@ -226,9 +229,6 @@ void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t time_ns
         floor->stream_seq =
             next.stream_seq > floor->stream_seq ? next.stream_seq : floor->stream_seq;
     }
-    if (time_ns != 0) {
-        floor->last_ns = (int64_t)time_ns;
-    }
 }
 
 static void settle_one(struct rb_js_consumer *consumer, uint64_t seq)
@@ -236,7 +236,9 @@ static void settle_one(struct rb_js_consumer *consumer, uint64_t seq)
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
     if (entry != NULL) {
+        uint64_t consumer_seq = entry->consumer_seq;
         rb_js_pending_drop(&in->acks, entry);
+        rb_js_consumer_move_floor(consumer, consumer_seq);
     } else if (!rb_js_pending_unspend(&in->acks, seq)) {
         return;
     }
@@ -271,6 +273,9 @@ static void settle_spent(struct rb_js_consumer *consumer, uint64_t seq, uint32_t
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
     if (entry != NULL && rb_js_pending_spend(&in->acks, seq, count)) {
         rb_js_pending_drop(&in->acks, entry);
+        if (in->acks.live == 0) { /* else the floor waits for an ack */
+            rb_js_consumer_move_floor(consumer, 0);
+        }
     }
 }
 
@@ -300,9 +305,7 @@ void rb_js_consumer_settle(struct rb_js_consumer *consumer, const struct rb_js_r
             break;
         }
     }
-    if (run->op != RB_JS_RECORD_ALL) {
-        rb_js_consumer_move_floor(consumer, run->op == RB_JS_RECORD_SPENT ? 0 : time_ns);
-    } else {
+    if (run->op != RB_JS_RECORD_SPENT) {
         consumer->ack_floor.last_ns = (int64_t)time_ns;
     }
     if (consumer->inside->opened && rb_js_consumer_could_run(consumer)) {
@@ -323,7 +326,7 @@ static void sample(struct rb_js_consumer *consumer, const struct rb_js_pending_e
     }
     uint64_t since_ns = entry->time_ns < js->wall_ns ? js->wall_ns - entry->time_ns : 0;
     rb_js_consumer_advise(consumer, "METRIC.CONSUMER.ACK",
-                          "io.nats.jetstream.metric.v1.consumer_ack",
+                          "io.nats.jetstream.metric.v1.consumer_ack", "",
                           ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"ack_time\":%llu,"
                           "\"deliveries\":%u",
                           (unsigned long long)entry->consumer_seq, (unsigned long long)entry->seq,
@@ -395,7 +398,7 @@ static bool spend(struct rb_js_consumer *consumer, const struct rb_js_pending_en
     }
     mark_acking(consumer, seq);
     rb_js_consumer_advise(consumer, "ADVISORY.CONSUMER.MAX_DELIVERIES",
-                          "io.nats.jetstream.advisory.v1.max_deliver",
+                          "io.nats.jetstream.advisory.v1.max_deliver", "",
                           ",\"stream_seq\":%llu,\"deliveries\":%u", (unsigned long long)seq, count);
     return true;
 }
@@ -466,7 +469,7 @@ static void refuse(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consu
         return;
     }
     rb_js_consumer_advise(
-        consumer, "ADVISORY.CONSUMER.MSG_NAKED", "io.nats.jetstream.advisory.v1.nak",
+        consumer, "ADVISORY.CONSUMER.MSG_NAKED", "io.nats.jetstream.advisory.v1.nak", "",
         ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"deliveries\":%llu",
         (unsigned long long)consumer_seq, (unsigned long long)seq, (unsigned long long)deliveries);
     int64_t delay_ns = nak_delay(text);
@@ -501,7 +504,7 @@ static void advise_terminated(struct rb_js_consumer *consumer, uint64_t seq, uin
     }
     struct rb_slice text = out.failed || out.len > 700 ? RB_S("") : rb_out_slice(&out);
     rb_js_consumer_advise(consumer, "ADVISORY.CONSUMER.MSG_TERMINATED",
-                          "io.nats.jetstream.advisory.v1.terminated",
+                          "io.nats.jetstream.advisory.v1.terminated", "",
                           ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"deliveries\":%llu%.*s",
                           (unsigned long long)consumer_seq, (unsigned long long)seq,
                           (unsigned long long)deliveries, RB_S_ARG(text));
@@ -536,6 +539,7 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
     if (consumer->config->ack_policy == RB_JS_ACK_NONE || !in->opened || in->doomed) {
         return;
     }
+    rb_js_consumer_clock(consumer);
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
     bool delivered = stream_seq > 0 &&
                      (stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending);
@@ -573,7 +577,7 @@ void rb_js_consumer_lost(struct rb_js_consumer *consumer, struct rb_js_pending_e
     uint64_t seq = entry->seq, consumer_seq = entry->consumer_seq;
     uint32_t count = entry->count;
     rb_js_pending_drop(&in->acks, entry);
-    rb_js_consumer_move_floor(consumer, 0);
+    rb_js_consumer_move_floor(consumer, consumer_seq);
     if (in->opened) {
         rb_msgstore_state(consumer->stream->store, &state);
         advise_terminated(consumer, seq, consumer_seq, count,

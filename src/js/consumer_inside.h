@@ -139,6 +139,19 @@ static inline bool rb_js_consumer_logs(const struct rb_js_consumer *consumer)
             consumer->stream->config->retention != RB_JS_LIMITS);
 }
 
+/**
+ * What clients send comes before JetStream's own turn, with the time of the turn before: for all that is due from now on, the clock
+ * goes on to that of the shard's turn.
+ */
+static inline void rb_js_consumer_clock(const struct rb_js_consumer *consumer)
+{
+    struct rb_js *js = rb_js_consumer_js(consumer);
+    if (js->core != NULL && js->core->now_ns > js->now_ns) {
+        js->wall_ns += js->core->now_ns - js->now_ns;
+        js->now_ns = js->core->now_ns;
+    }
+}
+
 /* consumer.c */
 
 /** Has something to do: run is called this turn or the next. */
@@ -157,9 +170,10 @@ void rb_js_consumer_free(struct rb_js_consumer *consumer);
 void rb_js_consumer_recount(struct rb_js_consumer *consumer);
 /** Advisory of a pause that began or ended. */
 void rb_js_consumer_tell_pause(struct rb_js_consumer *consumer);
-/** `$JS.EVENT.<kind>.<stream>.<consumer>` with these members and type. */
-__attribute__((format(printf, 4, 5))) void rb_js_consumer_advise(struct rb_js_consumer *consumer,
+/** `$JS.EVENT.<kind>.<stream>.<consumer>` with this type: members `head` (a comma behind each), stream, consumer, then `format`. */
+__attribute__((format(printf, 5, 6))) void rb_js_consumer_advise(struct rb_js_consumer *consumer,
                                                                  const char *kind, const char *type,
+                                                                 const char *head,
                                                                  const char *format, ...);
 /** Command of this consumer, with id and epoch. */
 struct rb_command rb_js_consumer_command(const struct rb_js_consumer *consumer, uint8_t type);
@@ -229,8 +243,8 @@ void rb_js_consumer_done_with(struct rb_js_consumer *consumer, uint64_t seq);
 /** Takes the effect of one run, at apply. */
 void rb_js_consumer_settle(struct rb_js_consumer *consumer, const struct rb_js_record_run *run,
                            uint64_t time_ns);
-/** An entry left the table: the floor may move. */
-void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t time_ns);
+/** The message of this consumer sequence is done with and off the table: the floor may move. 0: look in any case. */
+void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t consumer_seq);
 /** Everything up to `seq` is acked (policies all and flow_control). */
 void rb_js_consumer_ack_through(struct rb_js_consumer *consumer, uint64_t seq,
                                 struct rb_slice reply);

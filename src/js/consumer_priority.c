@@ -70,11 +70,13 @@ bool rb_js_consumer_check_group(struct rb_js_consumer *consumer, struct rb_slice
         return false;
     }
     if (policy == RB_JS_PRIORITY_PINNED && group->id.len > 0) {
-        if (!rb_slice_equal(group->id, pinned)) {
+        if (pinned.len > 0 && !rb_slice_equal(group->id, pinned)) {
             bad_request(consumer, reply, RB_S("423 Nats-Pin-Id mismatch"));
             return false;
         }
-        extend_pin(consumer);
+        if (pinned.len > 0) {
+            extend_pin(consumer);
+        }
     }
     return true;
 }
@@ -111,14 +113,15 @@ static void advise_pin(struct rb_js_consumer *consumer, bool pinned, const char 
     struct rb_slice group = first_group(consumer);
     struct rb_out account;
     rb_out_init(&account, rb_js_consumer_js(consumer)->budget);
+    rb_out_printf(&account, "\"account\":");
     rb_out_string(&account, consumer->stream->account->account->name);
-    struct rb_slice name =
-        account.failed || account.len > 256 ? RB_S("\"\"") : rb_out_slice(&account);
+    rb_out_put(&account, rb_slice_of(",", 2)); /* and its end */
+    const char *head = account.failed || account.len > 300 ? "" : (const char *)account.bytes;
     rb_js_consumer_advise(
         consumer, pinned ? "ADVISORY.CONSUMER.PINNED" : "ADVISORY.CONSUMER.UNPINNED",
         pinned ? "io.nats.jetstream.advisory.v1.consumer_group_pinned"
                : "io.nats.jetstream.advisory.v1.consumer_group_unpinned",
-        ",\"account\":%.*s,\"group\":\"%.*s\",\"%s\":\"%.*s\"", RB_S_ARG(name), RB_S_ARG(group),
+        head, ",\"group\":\"%.*s\",\"%s\":\"%.*s\"", RB_S_ARG(group),
         pinned ? "pinned_id" : "reason", pinned ? RB_NUID_LEN : (int)strlen(text), text);
     rb_out_deinit(&account);
 }

@@ -267,6 +267,7 @@ void rb_js_consumer_request(struct rb_js_consumer *consumer, struct rb_slice rep
 {
     struct rb_arena *arena;
     struct body body;
+    rb_js_consumer_clock(consumer);
     consumer->inside->active_ns = rb_js_consumer_js(consumer)->now_ns;
     if (rb_arena_create(512, &arena) != RB_OK) {
         return;
@@ -326,6 +327,7 @@ struct rb_js_request *rb_js_consumer_next_request(struct rb_js_consumer *consume
         case RB_JS_ELIGIBLE:
             return request;
         case RB_JS_WRONG_PIN:
+            request->batch--; /* the message that it would have got */
             rb_js_consumer_end_request(consumer, request, RB_S("423 Nats-Wrong-Pin-Id"), true);
             break;
         case RB_JS_WAITS:

@@ -16,26 +16,13 @@
 #define WINDOW_MIN (WINDOW_MAX / 16)
 #define SUBJECT_BYTES (2 * RB_JS_NAME_MAX + 32)
 
-static bool group_listens(const struct rb_match *match, struct rb_slice queue)
-{
-    for (uint32_t i = 0; i < match->group_count; i++) {
-        if (rb_slice_equal(match->groups[i].queue, queue) && match->groups[i].weight > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
+/* A wildcard that happens to match is no interest: who looks at everything does not set consumers going. */
 static bool somebody_listens(const struct rb_js_consumer *consumer)
 {
-    struct rb_account *account = consumer->stream->account->account;
+    const struct rb_account *account = consumer->stream->account->account;
     const struct rb_js_consumer_config *config = consumer->config;
-    if (config->deliver_group.len == 0) {
-        return rb_account_wanted(account, config->deliver_subject);
-    }
     return account->sublist != NULL &&
-           group_listens(rb_sublist_match(account->sublist, config->deliver_subject),
-                         config->deliver_group);
+           rb_sublist_has(account->sublist, config->deliver_subject, config->deliver_group);
 }
 
 static void restart_flow(struct rb_js_consumer *consumer)
@@ -69,8 +56,12 @@ void rb_js_consumer_look_for_interest(struct rb_js_consumer *consumer)
 
 void rb_js_consumer_interest(struct rb_js_consumer *consumer, struct rb_slice subject)
 {
-    (void)subject;
-    rb_js_consumer_look_for_interest(consumer);
+    struct rb_js_consumer_inside *in = consumer->inside;
+    if (in->opened && rb_js_consumer_is_push(consumer) &&
+        rb_slice_equal(subject, consumer->config->deliver_subject)) {
+        in->look = true;
+        rb_js_consumer_ready(consumer);
+    }
 }
 
 bool rb_js_consumer_push_open(const struct rb_js_consumer *consumer)
@@ -161,6 +152,7 @@ void rb_js_consumer_flow(struct rb_js_consumer *consumer, struct rb_slice token,
         !rb_slice_equal(token, rb_slice_of(flow->token, sizeof(flow->token)))) {
         return;
     }
+    rb_js_consumer_clock(consumer);
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
     flow->window = flow->window * 2 > WINDOW_MAX ? WINDOW_MAX : flow->window * 2;
     flow->sent -= flow->asked < flow->sent ? flow->asked : flow->sent;

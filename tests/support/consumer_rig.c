@@ -316,11 +316,9 @@ void rig_listen(struct rig *rig, const char *subject, const char *queue)
     (void)snprintf(text, sizeof(text), "%s%s%s", subject, queue == NULL ? "" : " ",
                    queue == NULL ? "" : queue);
     rig->listening[rig->listening_count++] = text_of(rb_slice_text(text));
-    if (queue != NULL) {
-        assert_int_equal(rb_sublist_remote(rig->core_account.sublist, rb_slice_text(subject),
-                                           rb_slice_text(queue), 1, 1),
-                         RB_OK);
-    }
+    assert_int_equal(rb_sublist_remote(rig->core_account.sublist, rb_slice_text(subject),
+                                       rb_slice_text(queue == NULL ? "" : queue), 1, 1),
+                     RB_OK);
     tell_interest(rig, subject);
 }
 
@@ -330,12 +328,10 @@ void rig_unlisten(struct rig *rig, const char *subject)
     for (uint32_t i = 0; i < rig->listening_count; i++) {
         char *text = rig->listening[i];
         if (strncmp(text, subject, len) == 0 && (text[len] == '\0' || text[len] == ' ')) {
-            if (text[len] == ' ') {
-                assert_int_equal(rb_sublist_remote(rig->core_account.sublist,
-                                                   rb_slice_text(subject),
-                                                   rb_slice_text(text + len + 1), 1, 0),
-                                 RB_OK);
-            }
+            assert_int_equal(rb_sublist_remote(rig->core_account.sublist, rb_slice_text(subject),
+                                               rb_slice_text(text + len + (text[len] == ' ')), 1,
+                                               0),
+                             RB_OK);
             free(text);
             rig->listening[i] = rig->listening[--rig->listening_count];
             tell_interest(rig, subject);

@@ -306,7 +306,9 @@ static void one_client_is_pinned(void **state)
     rig_pull(rig, consumer, "r.2", "{\"group\":\"A\",\"batch\":2}");
     publish_many(rig, 3);
     const char *advice = rig_expect_advice(rig, "$JS.EVENT.ADVISORY.CONSUMER.PINNED.S.C");
-    assert_non_null(strstr(advice, "\"account\":\"ACC\",\"group\":\"A\",\"pinned_id\":\""));
+    assert_non_null(
+        strstr(advice, "\"account\":\"ACC\",\"stream\":\"S\",\"consumer\":\"C\",\"group\":\"A\","
+                       "\"pinned_id\":\""));
     const struct rig_sent *sent = rig_expect_message(rig, "r.1", 1, 1);
     assert_true(strncmp((char *)sent->bytes, "NATS/1.0\r\nNats-Pin-Id: ", 23) == 0);
     memcpy(pin, sent->bytes + 23, 22);
@@ -332,7 +334,7 @@ static void one_client_is_pinned(void **state)
     (void)rig_expect_advice(rig, "$JS.EVENT.ADVISORY.CONSUMER.PINNED.S.C");
     (void)rig_expect_message(rig, "r.2", 4, 1);
     rig_expect_status(rig, "r.1", "423 Nats-Wrong-Pin-Id",
-                      "Nats-Pending-Messages: 1\r\nNats-Pending-Bytes: 0\r\n\r\n");
+                      "Nats-Pending-Messages: 0\r\nNats-Pending-Bytes: 0\r\n\r\n");
     (void)rig_expect_message(rig, "r.2", 5, 1);
     rig_pass(rig, 2100 * RIG_MS);
     assert_non_null(strstr(rig_expect_advice(rig, "$JS.EVENT.ADVISORY.CONSUMER.UNPINNED.S.C"),

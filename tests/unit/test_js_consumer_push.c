@@ -67,7 +67,13 @@ static void interest_decides(void **state)
     rig_expect_nothing(rig);
     rb_js_consumer_info(consumer, &info);
     assert_false(info.push_bound);
-    rig_listen(rig, ">", NULL);
+    rig_listen(rig, ">", NULL); /* looks on, and asks for nothing */
+    rig_turn(rig);
+    rig_expect_nothing(rig);
+    rig_listen(rig, "d", "g"); /* nor does a queue group, without deliver_group */
+    rig_turn(rig);
+    rig_expect_nothing(rig);
+    rig_listen(rig, "d", NULL);
     rig_turn(rig);
     (void)rig_expect_message(rig, "d", 4, 1);
 }
