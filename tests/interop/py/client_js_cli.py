@@ -68,6 +68,13 @@ def code(label, *arguments, data=None):
     print(json.dumps([label, run(*arguments, data=data).returncode]))
 
 
+def outcome(label, *arguments):
+    """Its exit code, and what it complained of."""
+    done = run(*arguments)
+    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip().split("\n")
+    print(json.dumps([label, [done.returncode] + ([said[-1]] if done.returncode else [])]))
+
+
 text("account info before", "account", "info")
 document("stream add", "stream", "add", "S", "--subjects", "s.>", "--defaults", "--json", keep=("config", "state"))
 code("stream add again", "stream", "add", "S", "--subjects", "s.>", "--defaults")
@@ -129,8 +136,14 @@ with open(os.path.join(directory, "file"), "rb") as one, open(os.path.join(direc
     print(json.dumps(["object came back", one.read() == two.read()]))
 code("object rm", "object", "rm", "O", "thing", "--force")
 code("object seal", "object", "seal", "O", "--force")
-code("bench js pub", "bench", "js", "pub", "async", "benchmark", "--create", "--msgs", "2000", "--size", "64", "--no-progress")
-code("bench js consume", "bench", "js", "ordered", "--msgs", "2000", "--no-progress")
+outcome("bench js pub, create", "bench", "js", "pub", "async", "benchmark", "--create", "--msgs", "2000", "--size", "64", "--no-progress")
+run("stream", "rm", "benchstream", "--force") # with allow_batched, which the tool asks for; here is one without
+code("stream add for bench", "stream", "add", "benchstream", "--subjects", "benchmark", "--defaults")
+outcome("bench js pub sync", "bench", "js", "pub", "sync", "benchmark", "--msgs", "200", "--size", "64", "--no-progress")
+outcome("bench js pub async", "bench", "js", "pub", "async", "benchmark", "--msgs", "1800", "--size", "64", "--no-progress")
+outcome("bench js ordered", "bench", "js", "ordered", "--msgs", "2000", "--no-progress")
+outcome("bench js consume", "bench", "js", "consume", "--msgs", "2000", "--no-progress")
+outcome("bench js fetch", "bench", "js", "fetch", "--msgs", "2000", "--no-progress")
 document("stream info, bench", "stream", "info", "benchstream", "--json", keep=("state",))
 code("server check", "server", "check", "jetstream")
 text("account info", "account", "info")

@@ -72,7 +72,7 @@ async def consumers(js):
         try:
             for one in await pull.fetch(10, timeout=0.5):
                 await one.ack()
-        except nats.errors.TimeoutError:
+        except asyncio.TimeoutError:
             break
     rec("drained", (await pull.consumer_info()).num_pending)
     seen, done = [], asyncio.Event()

@@ -15,7 +15,7 @@ import jetstream
 from jetstream import scenario
 
 # Records that ringbus refuses on purpose so far.
-REFUSED = ()
+REFUSED = ("client/bench js pub, create",)
 
 SECONDS = 120
 
