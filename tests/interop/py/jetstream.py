@@ -352,13 +352,24 @@ def has_jetstream(binary):
             return text.strip().split("\n")[-1] if 'option "jetstream" is ' + REFUSAL in text else None
 
 
+def difference(want, got, path):
+    """As compare.difference, and into lists of the same length."""
+    if isinstance(want, dict) and isinstance(got, dict):
+        pairs = [(key, want.get(key, "(nothing)"), got.get(key, "(nothing)")) for key in sorted(set(want) | set(got))]
+    elif isinstance(want, list) and isinstance(got, list) and len(want) == len(got):
+        pairs = [(str(at), *pair) for at, pair in enumerate(zip(want, got))]
+    else:
+        return compare.difference(want, got, path)
+    return [line for key, one, two in pairs for line in difference(one, two, path + "/" + key)]
+
+
 def compare_records(name, want, got, patterns, label):
     """(passed, lines of what differs, refused labels) of one scenario on one server."""
     passed, lines, refused = 0, [], []
     whole = name + "/*" in patterns and REFUSAL in json.dumps(got)
     for key in sorted(set(want) | set(got)):
         path = "%s/%s" % (name, key)
-        found = compare.difference(want.get(key, "(nothing)"), got.get(key, "(nothing)"), "/" + key)
+        found = difference(want.get(key, "(nothing)"), got.get(key, "(nothing)"), "/" + key)
         listed = any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
         if found and label == "server" and listed and (whole or REFUSAL in json.dumps(got.get(key))):
             refused.append(path)

@@ -80,7 +80,7 @@ def refusals(js, rec):
 
 @scenario()
 def checks_at_commit(js, rec):
-    js.stream("S", allow_atomic=True, max_msg_size=100, allow_rollup_hdrs=True)
+    js.stream("S", allow_atomic=True, max_msg_size=300, allow_rollup_hdrs=True)
     js.store("s.x", "before", {"Nats-Msg-Id": "known"})
     for label, members in (
             ("expected stream", [{"Nats-Expected-Stream": "T"}]),
@@ -91,7 +91,7 @@ def checks_at_commit(js, rec):
             ("known id", [{"Nats-Msg-Id": "known"}]),
             ("same id twice", [{"Nats-Msg-Id": "n"}, {"Nats-Msg-Id": "n"}]),
             ("ids", [{"Nats-Msg-Id": "p"}, {"Nats-Msg-Id": "q"}]),
-            ("size in the middle", [{}, {"Padding": "p" * 100}, {}]),
+            ("size in the middle", [{}, {"Padding": "p" * 300}, {}]),
             ("subject 0", [{"Nats-Expected-Last-Subject-Sequence": "0", "subject": "s.new"}]),
             ("subject written in the batch", [{"subject": "s.w"}, {"subject": "s.w", "Nats-Expected-Last-Subject-Sequence": "0"}]),
             ("subject wrong", [{}, {"subject": "s.v", "Nats-Expected-Last-Subject-Sequence": "9"}]),

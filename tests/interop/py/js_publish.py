@@ -120,7 +120,7 @@ def expectations(js, rec):
 @scenario()
 def check_order(js, rec):
     """Two things are wrong: which one is named?"""
-    js.stream("S", max_msg_size=100)
+    js.stream("S", max_msg_size=300)
     js.store("s.x", "m", {"Nats-Msg-Id": "dup"})
     wrong = {
         "stream": {"Nats-Expected-Stream": "T"},
@@ -130,7 +130,7 @@ def check_order(js, rec):
         "duplicate": {"Nats-Msg-Id": "dup"},
         "last id": {"Nats-Expected-Last-Msg-Id": "other"},
         "rollup": {"Nats-Rollup": "sub"},
-        "size": {"Padding": "p" * 100},
+        "size": {"Padding": "p" * 300},
         "counter": {"Nats-Incr": "1"},
         "override alone": {"Nats-Expected-Last-Subject-Sequence-Subject": "s.x"},
         "batch": {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"},
@@ -143,7 +143,7 @@ def check_order(js, rec):
             if set(wrong[one]) & set(wrong[two]):
                 continue
             rec("%s + %s" % (one, two), js.store("s.x", "m", {**wrong[two], **wrong[one]}))
-    js.stream("TTL", allow_msg_ttl=True, max_msg_size=100, subjects=["ttl.>"])
+    js.stream("TTL", allow_msg_ttl=True, max_msg_size=300, subjects=["ttl.>"])
     for one in ("size", "rollup", "duplicate", "last seq"):
         rec("bad ttl where allowed + " + one, js.store("ttl.x", "m", {"Nats-TTL": "soon", **wrong[one]}))
     rec("state", js.state("S"))
