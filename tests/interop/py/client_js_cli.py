@@ -143,6 +143,7 @@ outcome("bench js pub sync", "bench", "js", "pub", "sync", "benchmark", "--msgs"
 outcome("bench js pub async", "bench", "js", "pub", "async", "benchmark", "--msgs", "1800", "--size", "64", "--no-progress")
 outcome("bench js ordered", "bench", "js", "ordered", "--msgs", "2000", "--no-progress")
 outcome("bench js consume", "bench", "js", "consume", "--msgs", "2000", "--no-progress")
+code("consumer add for bench", "consumer", "add", "benchstream", "other", "--pull", "--ack", "explicit", "--deliver", "all", "--defaults")
 outcome("bench js fetch", "bench", "js", "fetch", "--consumer", "other", "--msgs", "2000", "--no-progress")
 document("stream info, bench", "stream", "info", "benchstream", "--json", keep=("state",))
 code("server check", "server", "check", "jetstream")
