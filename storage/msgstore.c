@@ -21,8 +21,9 @@ static uint64_t counted(const struct rb_msgstore *store, const struct rb_message
 
 enum rb_err rb_msgstore_append(struct rb_msgstore *store, const struct rb_message *message)
 {
-    rb_assert(store->state == STORE_READY && message->seq > store->last_seq);
-    if (message->subject.len == 0 || message->subject.len > RB_MSGSTORE_SUBJECT_MAX ||
+    rb_assert(store->state == STORE_READY);
+    if (message->seq <= store->last_seq || message->subject.len == 0 ||
+        message->subject.len > RB_MSGSTORE_SUBJECT_MAX ||
         message->payload.len > RB_MSGSTORE_BYTES_MAX - message->subject.len ||
         message->header_len > message->payload.len) {
         return RB_ERR_INVALID;
@@ -71,7 +72,7 @@ static void remove_found(struct rb_msgstore *store, const struct rb_index_messag
     if (store->removed != NULL) {
         struct rb_slice subject = { 0 };
         if (store->subjects) {
-            subject = rb_index_subject_of(store->index, entry->seq, store->subject);
+            subject = rb_index_subject_of(store->index, entry->seq, store->home->subject);
         }
         store->removed(store->owner, entry->seq, entry->bytes, subject);
     }

@@ -131,6 +131,7 @@ void rb_msgstore_home_complete(struct rb_msgstore_home *home, struct rb_disk_op 
 void rb_store_behind(struct store_segment *segment, int64_t more)
 {
     segment->behind_bytes += (uint32_t)more;
+    segment->store->behind_bytes += (uint64_t)more;
     segment->store->home->behind_bytes += (uint64_t)more;
 }
 

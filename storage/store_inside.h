@@ -149,7 +149,7 @@ struct rb_msgstore {
     enum rb_err opened_err;
     uint32_t told;
     struct rb_index *index;
-    uint64_t last_seq, index_bytes;
+    uint64_t last_seq;
 
     struct store_segment **segments; /* by first_seq */
     uint32_t segment_count, segment_cap;
@@ -158,6 +158,7 @@ struct rb_msgstore {
     struct store_segment *memo; /* the segment that was looked for last: memo_from .. memo_to - 1 */
     uint64_t memo_from, memo_to;
     uint64_t live_bytes, appended; /* live now; appended since it was opened */
+    uint64_t behind_bytes;         /* of all its segments */
     struct rb_list dead, unsynced, candidates, erasing;
     struct store_segment *moving; /* compaction empties it */
     uint32_t target_bytes;        /* for the next target of a memory store */
@@ -191,7 +192,6 @@ struct rb_msgstore {
     struct rb_disk_op op;
     char directory[STORE_NAME_BYTES], parent[STORE_NAME_BYTES], name[STORE_NAME_BYTES],
         name_to[STORE_NAME_BYTES];
-    uint8_t subject[RB_MSGSTORE_SUBJECT_MAX];
 };
 
 struct store_damage {
@@ -212,7 +212,7 @@ struct rb_msgstore_home {
     uint32_t file_count, write_count, load_count;
     uint64_t turn;
     uint32_t work_bytes; /* that compaction may still move in this turn */
-    uint64_t clean_bytes, behind_bytes, index_bytes, disk_bytes;
+    uint64_t clean_bytes, behind_bytes, disk_bytes;
     uint64_t load_total, write_total, write_errors, checkpoints;
     bool disk_full;
     bool ending;       /* the simulated disk may have lost its power: its files are closed */
@@ -220,6 +220,7 @@ struct rb_msgstore_home {
     uint8_t *spare[STORE_SPARE_MAX];
     uint32_t spare_count;
     struct rb_msgstore_wait *ready, **ready_end;
+    uint8_t subject[RB_MSGSTORE_SUBJECT_MAX]; /* of a message that goes */
     struct rb_msgstore_event events[RB_MSGSTORE_EVENTS_MAX];
 };
 

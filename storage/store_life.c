@@ -96,11 +96,8 @@ uint64_t rb_msgstore_durable_index(const struct rb_msgstore *store)
 
 uint64_t rb_msgstore_checkpoint_bytes(const struct rb_msgstore *store)
 {
-    uint64_t bytes = 4 * RB_DISK_ALIGN; /* headers, table */
-    for (uint32_t i = 0; i < store->segment_count; i++) {
-        bytes += store->segments[i]->behind_bytes + CHECKPOINT_SEGMENT_BYTES +
-                 store->segments[i]->block_count * sizeof(uint16_t);
-    }
+    uint64_t bytes = 4 * RB_DISK_ALIGN + store->behind_bytes; /* headers, table, data */
+    bytes += (uint64_t)store->segment_count * CHECKPOINT_SEGMENT_BYTES;
     uint64_t index = rb_index_bytes(store->index);
     uint64_t changed = store->changes * RB_DISK_ALIGN;
     return bytes + (changed < index ? changed : index);

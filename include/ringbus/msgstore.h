@@ -143,7 +143,10 @@ uint64_t rb_msgstore_checkpoint_bytes(const struct rb_msgstore *store);
 
 /* ---- one message ---- */
 
-/** message->seq is above the last one; skipped sequences do not exist. Bytes are copied. RB_ERR_MEMORY: nothing happened. */
+/**
+ * message->seq is above the last one; skipped sequences do not exist. Bytes are copied. RB_ERR_MEMORY, RB_ERR_INVALID (a sequence
+ * that is used up, no subject, too long): nothing happened.
+ */
 RB_MUST_CHECK enum rb_err rb_msgstore_append(struct rb_msgstore *store,
                                              const struct rb_message *message);
 /** Sequences up to `seq` are used up, without messages. No-op when they are already. */

@@ -512,6 +512,7 @@ static void who_owns_it_hears_what_goes(void **state)
     rb_msgstore_state(f->store, &s);
     assert_int_equal(s.first_seq, 100);
     assert_int_equal(s.last_seq, 99);
+    assert_int_equal(append(f, 99, 10), RB_ERR_INVALID); /* used up */
     struct rb_message late = { .seq = 100, .subject = RB_S("x"), .header_len = 5 };
     assert_int_equal(rb_msgstore_append(f->store, &late),
                      RB_ERR_INVALID); /* longer than the payload */
