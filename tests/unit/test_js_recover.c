@@ -393,6 +393,45 @@ static void damaged_log(void **state)
     close_rig(rig);
 }
 
+/* The log is used up: publishes are refused by name, checkpoints make room, and it goes on by itself. */
+static void full_log(void **state)
+{
+    struct js_rig *rig = malloc(sizeof(*rig));
+    assert_non_null(rig);
+    js_rig_init(rig, 12);
+    rig->wal_file_bytes = 2u << 20;
+    rig->wal_files_max = 4;
+    js_rig_open(rig);
+    assert_non_null(js_rig_create(rig, "{\"name\":\"U\",\"subjects\":[\"u\"]}", NULL));
+    assert_non_null(js_rig_create(rig, "{\"name\":\"O\",\"subjects\":[\"o\"]}", NULL));
+    js_rig_publish(rig, "o", NULL, NULL, "an old one, which pins the log");
+    js_rig_settle(rig);
+    static char body[60000];
+    memset(body, 'b', sizeof(body) - 1);
+    uint64_t stored = 0;
+    uint32_t refusals = 0;
+    for (int i = 0; i < 600; i++) {
+        const char *got = js_rig_request(rig, "u", NULL, body);
+        assert_non_null(got);
+        if (strstr(got, "\"err_code\":10023") != NULL) {
+            refusals++;
+            js_rig_advance(rig, UINT64_C(2000000000));
+        } else {
+            assert_non_null(strstr(got, "\"seq\":"));
+            assert_null(strstr(got, "error"));
+            stored++;
+        }
+        js_rig_forget(rig);
+    }
+    assert_true(refusals > 0 && refusals < 100);
+    assert_int_equal(messages(rig, "U"), stored);
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_int_equal(messages(rig, "U"), stored);
+    assert_int_equal(messages(rig, "O"), 1);
+    close_rig(rig);
+}
+
 /* With sync_interval as a duration the answer does not wait for the disk. */
 static void lazy(void **state)
 {
@@ -421,6 +460,7 @@ int main(void)
         cmocka_unit_test(cut_while_made_and_dropped),
         cmocka_unit_test(damaged_log),
         cmocka_unit_test(lazy),
+        cmocka_unit_test(full_log),
         cmocka_unit_test(power_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
