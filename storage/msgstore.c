@@ -156,8 +156,8 @@ static bool waits_for(struct rb_msgstore *store, struct store_block *block,
     return true;
 }
 
-/* No memory to read it now: he may ask again after the next poll, when something may have been dropped. */
-static void waits_for_memory(struct rb_msgstore *store, struct rb_msgstore_wait *wait)
+/* It cannot be read now (no memory, or others come first): he may ask again with the next poll. */
+static void waits_for_turn(struct rb_msgstore *store, struct rb_msgstore_wait *wait)
 {
     struct rb_msgstore_home *home = store->home;
     wait->store = store;
@@ -185,14 +185,17 @@ static enum rb_err load(struct rb_msgstore *store, struct store_segment *segment
     if (wait == NULL || wait->waiting) {
         return RB_ERR_BUSY;
     }
-    if (block == NULL ||
-        (!block->op.in_flight && block->state != BLOCK_LOAD_QUEUED)) { /* else: it is coming */
+    if (block != NULL && !block->whole && block->loaded_turn + 1 >= store->home->turn &&
+        block->state == BLOCK_CLEAN) {
+        block = NULL; /* somebody else waited for this part of it: not before he had his turn */
+    } else if (block == NULL || (!block->op.in_flight &&
+                                 block->state != BLOCK_LOAD_QUEUED)) { /* else: it is coming */
         bool whole = !segment->shy && reads_in_order(store, segment, number, entry->place);
         block = rb_store_load(segment, number, entry->place, rb_store_cost(store, entry->bytes) + 8,
                               whole);
     }
     if (!waits_for(store, block, wait)) {
-        waits_for_memory(store, wait);
+        waits_for_turn(store, wait);
     }
     return RB_ERR_BUSY;
 }
