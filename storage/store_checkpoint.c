@@ -1,6 +1,6 @@
 /* store_checkpoint.c - writes checkpoints: everything that the store is, findable again, while the store goes on.
  *
- *   data -> sync of segments -> slot file -> (wipe) -> directory -> pages -> table -> sync -> header -> sync -> second copy -> reported
+ *   data -> sync of segments -> slot file -> (wipe) -> directory -> pages -> table -> sync -> header -> sync -> second copy -> sync -> reported
  *
  * 1. What is written is what was at the call: the index is frozen, the table of segments copied, each block marked up to where
  *    it was filled. Later messages go to pages of 4 KiB that the checkpoint does not know.
@@ -36,6 +36,7 @@ enum writing_step {
     WRITE_HEADER,
     WRITE_HEADER_SYNC,
     WRITE_COPY,
+    WRITE_COPY_SYNC,
     WRITE_DONE,
 };
 
@@ -604,6 +605,7 @@ static enum rb_err start_step(struct rb_msgstore *store, struct store_writing *w
         return w->table_at < w->table_cap ? write_table(store, w) : RB_ERR_MISSING;
     case WRITE_SLOT_SYNC:
     case WRITE_HEADER_SYNC:
+    case WRITE_COPY_SYNC:
         return rb_disk_sync(disk, &store->op, w->file);
     case WRITE_HEADER:
         return rb_disk_write(disk, &store->op, w->file, 0, w->block, RB_DISK_ALIGN);

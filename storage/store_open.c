@@ -5,8 +5,8 @@
  * 1. A slot without a single good header, and with something where the second copy is, is damaged. Without a second copy its
  *    first checkpoint was never finished.
  * 2. The slot that is not the newest was perhaps being overwritten. Only when the newest is bad does it matter whether it holds.
- * 3. The header of the newest may only be in a cache when the process was killed before its second copy was written. It is made
- *    durable before the store opens: the other slot is overwritten next.
+ * 3. The header of the newest may only be in a cache, and its second copy missing, when the process was killed before it was
+ *    reported. Both are made durable before the store opens: the other slot is overwritten next.
  * 4. Damaged slots get another name, durably, before anything is written. Files that no checkpoint knows are removed; when
  *    damage was found they are renamed instead.
  */
@@ -327,7 +327,7 @@ static enum rb_err accept(struct rb_msgstore *store)
         store->slots[1 - o->chosen].index = other->header.index;
         err = rb_store_keep_others(store, other);
     }
-    o->step = OPEN_SYNC;
+    o->step = OPEN_COPY;
     return err;
 }
 
@@ -483,6 +483,13 @@ static enum rb_err start_step(struct rb_msgstore *store)
                    : rb_disk_read(disk, &store->op, view->file, 0, o->block, BLOCK_BYTES);
     case OPEN_TABLE:
         return view->valid ? start_table(store) : RB_ERR_MISSING;
+    case OPEN_COPY:
+        view = &o->views[o->chosen];
+        memset(o->block, 0, BLOCK_BYTES);
+        rb_checkpoint_encode(o->block, &view->header);
+        return view->unsynced ? rb_disk_write(disk, &store->op, view->file, CHECKPOINT_COPY_BYTES,
+                                              o->block, CHECKPOINT_COPY_BYTES)
+                              : RB_ERR_MISSING;
     case OPEN_SYNC:
         view = &o->views[o->chosen];
         return view->unsynced ? rb_disk_sync(disk, &store->op, view->file) : RB_ERR_MISSING;
@@ -581,6 +588,7 @@ void rb_store_open_done(struct rb_msgstore *store, struct rb_disk_op *op)
         o->err = op->err == RB_ERR_MISSING ? RB_OK : op->err;
         o->aside++;
         break;
+    case OPEN_COPY:
     case OPEN_SYNC:
     case OPEN_ASIDE_SYNC:
         o->err = op->err;

@@ -11,6 +11,7 @@ enum opening_step {
     OPEN_TABLE,
     OPEN_CHOOSE,
     OPEN_PAGES,
+    OPEN_COPY, /* the second copy of the header, when it is not there */
     OPEN_SYNC,
     OPEN_RECOVER,
     OPEN_ASIDE, /* what is in doubt gets another name */
