@@ -241,6 +241,8 @@ static void settle_one(struct rb_js_consumer *consumer, uint64_t seq)
         rb_js_consumer_move_floor(consumer, consumer_seq);
     } else if (!rb_js_pending_unspend(&in->acks, seq)) {
         return;
+    } else if (in->acks.live == 0) { /* what was spent does not move the floor, its ack may */
+        rb_js_consumer_move_floor(consumer, 0);
     }
     rb_js_stream_acked(consumer->stream, consumer, seq);
 }
@@ -273,9 +275,6 @@ static void settle_spent(struct rb_js_consumer *consumer, uint64_t seq, uint32_t
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
     if (entry != NULL && rb_js_pending_spend(&in->acks, seq, count)) {
         rb_js_pending_drop(&in->acks, entry);
-        if (in->acks.live == 0) { /* else the floor waits for an ack */
-            rb_js_consumer_move_floor(consumer, 0);
-        }
     }
 }
 

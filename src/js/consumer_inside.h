@@ -1,11 +1,11 @@
 /* consumer_inside.h - what the files of a consumer share: its state, and how they call each other.
  *
  *   consumer_config.c   the document and its rules       consumer_create.c   asked for, checked, proposed
- *   consumer.c          life: apply, open, close, time   consumer_state.c    bytes of commands and checkpoints
+ *   consumer.c          life: made, open, close, time    consumer_apply.c    commands, what the stream tells
+ *   consumer_info.c     info, why                        consumer_state.c    bytes of commands and checkpoints
  *   consumer_pending.c  unacked messages                 consumer_ack.c      what clients say about them
  *   consumer_deliver.c  the run                          consumer_pull.c     requests
  *   consumer_push.c     interest, flow, heartbeats       consumer_priority.c groups and pins
- *   consumer_info.c     info, why
  *
  * 1. `delivered` and what is pending run ahead of the commands: a delivery counts when it was sent, its DELIVERED follows in the
  *    same turn. Applying it then changes nothing (its consumer sequence is known). After a restart it does the counting.
@@ -40,7 +40,6 @@ struct rb_js_request {
 struct rb_js_flow {
     uint64_t window, sent; /* bytes; `sent`: not confirmed yet */
     uint64_t asked; /* bytes that the outstanding request will confirm; 0: none is outstanding */
-    uint64_t asked_consumer; /* consumer sequence when it was sent */
     char token[4];
 };
 
@@ -166,6 +165,8 @@ struct rb_js_consumer *rb_js_consumer_make(struct rb_js_stream *stream, struct r
                                            struct rb_arena *arena,
                                            struct rb_js_consumer_config *config);
 void rb_js_consumer_free(struct rb_js_consumer *consumer);
+/** After a new configuration, of an opened one: what of it is not asked each time. */
+void rb_js_consumer_take_config(struct rb_js_consumer *consumer);
 /** Counts `pending` anew. */
 void rb_js_consumer_recount(struct rb_js_consumer *consumer);
 /** Advisory of a pause that began or ended. */

@@ -151,7 +151,9 @@ void rb_js_consumer_pin_to(struct rb_js_consumer *consumer, struct rb_js_request
 
 static void end_pin(struct rb_js_consumer *consumer, const char *reason)
 {
-    consumer->inside->pin->id[0] = '\0';
+    if (consumer->inside->pin != NULL) {
+        consumer->inside->pin->id[0] = '\0';
+    }
     advise_pin(consumer, false, reason);
     rb_js_consumer_ready(consumer);
 }
@@ -179,8 +181,6 @@ bool rb_js_consumer_unpin(struct rb_js_consumer *consumer, struct rb_slice group
         rb_js_error_set(error, 10160, NULL);
         return false;
     }
-    if (rb_js_consumer_pinned(consumer).len > 0) {
-        end_pin(consumer, "admin");
-    }
+    end_pin(consumer, "admin");
     return true;
 }

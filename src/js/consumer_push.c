@@ -90,20 +90,11 @@ static struct rb_slice flow_subject(const struct rb_js_consumer *consumer, char 
 static void ask(struct rb_js_consumer *consumer)
 {
     struct rb_js_flow *flow = consumer->inside->flow;
-    char subject[SUBJECT_BYTES], fields[96];
+    char subject[SUBJECT_BYTES];
     random_token(rb_js_consumer_js(consumer)->env, flow->token);
     flow->asked = flow->sent > 0 ? flow->sent : 1;
-    flow->asked_consumer = consumer->delivered.consumer_seq;
-    int len = 0;
-    if (consumer->config->ack_policy == RB_JS_ACK_FLOW_CONTROL) {
-        len = snprintf(fields, sizeof(fields),
-                       "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
-                       (unsigned long long)consumer->delivered.consumer_seq,
-                       (unsigned long long)consumer->delivered.stream_seq);
-    }
     rb_js_send_status(consumer->stream->account, consumer->config->deliver_subject,
-                      flow_subject(consumer, subject), RB_S("100 FlowControl Request"),
-                      rb_slice_of(fields, (size_t)len));
+                      flow_subject(consumer, subject), RB_S("100 FlowControl Request"), RB_S(""));
 }
 
 void rb_js_consumer_pushed(struct rb_js_consumer *consumer, uint64_t bytes)

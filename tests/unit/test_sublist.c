@@ -873,11 +873,39 @@ static void groups_merge_over_all_shards(void **state)
     assert_int_equal(budget.used_bytes, 0);
 }
 
+/* The very subject, not what a wildcard matches; plain and queue groups apart; here and elsewhere. */
+static void has_is_of_the_very_subject(void **state)
+{
+    struct rb_budget budget = { 0 };
+    struct rb_sublist *list;
+    struct rb_sub_ref wild, plain, member;
+    struct rb_interest_change change;
+    assert_int_equal(rb_sublist_create(&budget, 2, &list), RB_OK);
+    assert_int_equal(rb_sublist_add(list, RB_S("a.*"), RB_S(""), &wild, &change), RB_OK);
+    assert_false(rb_sublist_has(list, RB_S("a.b"), RB_S("")));
+    assert_int_equal(rb_sublist_add(list, RB_S("a.b"), RB_S("q"), &member, &change), RB_OK);
+    assert_false(rb_sublist_has(list, RB_S("a.b"), RB_S("")));
+    assert_true(rb_sublist_has(list, RB_S("a.b"), RB_S("q")));
+    assert_false(rb_sublist_has(list, RB_S("a.b"), RB_S("r")));
+    assert_int_equal(rb_sublist_add(list, RB_S("a.b"), RB_S(""), &plain, &change), RB_OK);
+    assert_true(rb_sublist_has(list, RB_S("a.b"), RB_S("")));
+    rb_sublist_remove(list, &plain, &change);
+    assert_false(rb_sublist_has(list, RB_S("a.b"), RB_S("")));
+    assert_int_equal(rb_sublist_remote(list, RB_S("a.b"), RB_S(""), 1, 1), RB_OK);
+    assert_true(rb_sublist_has(list, RB_S("a.b"), RB_S("")));
+    assert_int_equal(rb_sublist_remote(list, RB_S("a.b"), RB_S("r"), 1, 3), RB_OK);
+    assert_true(rb_sublist_has(list, RB_S("a.b"), RB_S("r")));
+    assert_int_equal(rb_sublist_remote(list, RB_S("a.b"), RB_S("r"), 1, 0), RB_OK);
+    assert_false(rb_sublist_has(list, RB_S("a.b"), RB_S("r")));
+    rb_sublist_destroy(list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_model),
         cmocka_unit_test(destroy_frees_all),
+        cmocka_unit_test(has_is_of_the_very_subject),
         cmocka_unit_test(removed_text_can_be_used),
         cmocka_unit_test(cache_forgets_what_changed_only),
         cmocka_unit_test(hints_are_harmless),
