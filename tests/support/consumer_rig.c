@@ -87,6 +87,10 @@ bool rb_js_send(struct rb_js_account *account, struct rb_slice to, struct rb_sli
                 struct rb_slice reply, uint32_t header_len, struct rb_slice payload)
 {
     struct rig *rig = RB_CONTAINER(account, struct rig, account);
+    if (rig->quiet) {
+        rig->quiet_count++;
+        return true;
+    }
     if (!listens(rig, to)) {
         return false;
     }

@@ -51,7 +51,9 @@ struct rig {
     struct rb_slice removing; /* a consumer whose ack removes a message */
     enum rb_err refuse;       /* what propose answers; RB_OK: takes */
     bool hold;                /* turns do not commit */
-    uint32_t run_max;         /* messages per run; 0: 256 */
+    bool quiet;               /* what is sent is counted only (benchmarks) */
+    uint64_t quiet_count;
+    uint32_t run_max; /* messages per run; 0: 256 */
     /* of the last change */
     struct rb_js_error error;
     struct rb_js_consumer *consumer;
