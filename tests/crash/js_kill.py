@@ -132,6 +132,11 @@ class Part(threading.Thread):
         return other
 
 
+def body_of(number):
+    """Mostly short; some fill blocks and segments."""
+    return "body %d " % number + "x" * (number * 97 % 12000 if number % 5 == 0 else 0)
+
+
 class Log(Part):
     stream, config = "LOG", {"max_msgs": LOG_KEEPS, "duplicate_window": 3600 * S}
 
@@ -153,7 +158,7 @@ class Log(Part):
             self.next += 1
             inbox = js.inbox()
             self.flight[inbox] = (self.next, "log.%d" % (self.next % 17))
-            js.publish(self.flight[inbox][1], "body %d" % self.next, {"Nats-Msg-Id": "id-%d" % self.next}, inbox)
+            js.publish(self.flight[inbox][1], body_of(self.next), {"Nats-Msg-Id": "id-%d" % self.next}, inbox)
         if self.pulled is None:
             self.pulled = js.begin("LOG", "C", {"batch": 50, "expires": 30 * S})
             self.left, self.acks = 50, {}
@@ -190,17 +195,18 @@ class Log(Part):
             number = int(body.split()[1])
             expect(number not in bodies, "log: body %d is at %d and at %d", number, bodies.get(number, 0), seq)
             bodies[number] = seq
+            expect(body == body_of(number), "log: the body at %d is damaged: %r", seq, body[:40])
             expect(headers.get("Nats-Msg-Id") == "id-%d" % number and subject == "log.%d" % (number % 17), "log: %d is %s %s", seq,
                    subject, headers)
-            expect(self.acked.get(seq) == number or number in unsure, "log: nobody published %r at %d", body, seq)
+            expect(self.acked.get(seq) == number or number in unsure, "log: nobody published %r at %d", body[:40], seq)
         for seq, number in self.acked.items():
             expect(seq < state["first_seq"] or bodies.get(number) == seq, "log: %d (acknowledged at %d) is missing; %s", number, seq, state)
         expect(list(there) == sorted(there) and state["messages"] == len(there), "log: %d messages, state %s", len(there), state)
         for number, seq in self.random.sample(self.recent, min(20, len(self.recent))) + self.recent[-5:]:
-            document = answer(js, "log.%d" % (number % 17), "body %d" % number, {"Nats-Msg-Id": "id-%d" % number})
+            document = answer(js, "log.%d" % (number % 17), body_of(number), {"Nats-Msg-Id": "id-%d" % number})
             expect(document.get("duplicate") and document["seq"] == seq, "log: id %d is not remembered: %s", number, document)
         for number, subject in self.flight.values(): # once more: there already, or now
-            document = answer(js, subject, "body %d" % number, {"Nats-Msg-Id": "id-%d" % number})
+            document = answer(js, subject, body_of(number), {"Nats-Msg-Id": "id-%d" % number})
             expect(document.get("duplicate", False) == (number in bodies), "log: id %d was %sthere: %s", number,
                    "" if number in bodies else "not ", document)
             self.acked[document["seq"]] = number
