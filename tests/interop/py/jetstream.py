@@ -13,6 +13,8 @@ both must be those in expected/NAME.json, which was recorded from nats-server (-
 REFUSED names the records (patterns "scenario/label") that ringbus may refuse with "not supported by ringbus yet": they are
 counted as skipped and printed when it does, and compared like any other when it does not. In a scenario that is named as a
 whole ("counters/*"), what comes after a refusal may differ as well.
+
+DIFFERS holds records ("scenario/label") in which ringbus is another on purpose: what it must say then, and a comment why.
 """
 
 import argparse
@@ -363,12 +365,14 @@ def difference(want, got, path):
     return [line for key, one, two in pairs for line in difference(one, two, path + "/" + key)]
 
 
-def compare_records(name, want, got, patterns, label):
+def compare_records(name, want, got, patterns, label, differs=()):
     """(passed, lines of what differs, refused labels) of one scenario on one server."""
     passed, lines, refused = 0, [], []
     whole = name + "/*" in patterns and REFUSAL in json.dumps(got)
     for key in sorted(set(want) | set(got)):
         path = "%s/%s" % (name, key)
+        if path in differs:
+            want = {**want, key: differs[path]}
         found = difference(want.get(key, "(nothing)"), got.get(key, "(nothing)"), "/" + key)
         listed = any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
         if found and label == "server" and listed and (whole or REFUSAL in json.dumps(got.get(key))):
@@ -393,8 +397,8 @@ def check(item, target, oracle, shared, expected):
             failed += 1 if label == "nats-server" else len(want)
             problems.append("%s: %s" % (label, wrong))
             continue
-        count, lines, skipped = compare_records(item.name, want, got, shared["refused"] if servers.is_ringbus(binary) else (),
-                                                label)
+        own = (shared["refused"], label, shared["differs"]) if servers.is_ringbus(binary) else ((), label)
+        count, lines, skipped = compare_records(item.name, want, got, *own)
         if label == "server":
             passed += count
             failed += len(set(want) | set(got)) - count - len(skipped)
@@ -405,7 +409,7 @@ def check(item, target, oracle, shared, expected):
     return passed, failed, problems, refused
 
 
-def main(name, doc, refused=()):
+def main(name, doc, refused=(), differs=()):
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", metavar="PATH", required=True)
     parser.add_argument("--oracle", metavar="PATH|none")
@@ -429,7 +433,7 @@ def main(name, doc, refused=()):
     if oracle and os.path.realpath(oracle) == os.path.realpath(options.server):
         oracle = None
     directory = tempfile.mkdtemp(prefix="interop-js-")
-    shared = {"certs": directory, "tools": None, "refused": refused}
+    shared = {"certs": directory, "tools": None, "refused": refused, "differs": differs}
     try:
         if options.record:
             return compare.record(chosen, options.server, shared, expected, path)
