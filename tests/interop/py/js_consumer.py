@@ -4,6 +4,7 @@
   js_consumer.py --server PATH [--oracle PATH|none] [--record] [--only TEXT]
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -126,6 +127,12 @@ def round_robin(js, rec):
     rec("waiting", js.raw("CONSUMER.INFO.S.C")["num_waiting"])
 
 
+def account_hash(name):
+    """How ack subjects of the new form name an account."""
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    return "".join(digits[byte % 62] for byte in hashlib.sha256(name.encode()).digest()[:8])
+
+
 @scenario()
 def acks(js, rec):
     filled(js, 12, subjects=1)
@@ -162,9 +169,11 @@ def acks(js, rec):
                          ("sequence 0", ".".join(parts[:4] + ["1", "0", "0"] + parts[7:])),
                          ("too few tokens", "$JS.ACK.S.C.1.1"), ("text for a number", ".".join(parts[:5] + ["x"] + parts[6:])),
                          ("of an unknown consumer", "$JS.ACK.S.X." + ".".join(parts[4:])),
-                         ("new form", "$JS.ACK._.ABCDEFGH.S.C." + ".".join(parts[4:])),
-                         ("new form with more", "$JS.ACK._.ABCDEFGH.S.C." + ".".join(parts[4:]) + ".x.y"),
-                         ("new form, sequence 9", "$JS.ACK._.ABCDEFGH.S.C.1.9.9." + ".".join(parts[7:]))):
+                         ("new form, another account", "$JS.ACK._.ABCDEFGH.S.C." + ".".join(parts[4:])),
+                         ("new form", "$JS.ACK._.%s.S.C." % account_hash("$G") + ".".join(parts[4:])),
+                         ("new form with more", "$JS.ACK._.%s.S.C." % account_hash("$G") + ".".join(parts[4:]) + ".x.y"),
+                         ("new form, sequence 9", "$JS.ACK._.%s.S.C.1.9.9." % account_hash("$G") + ".".join(parts[7:])),
+                         ("new form, another domain", "$JS.ACK.hub.%s.S.C." % account_hash("$G") + ".".join(parts[4:]))):
         answer(label, got[0], "+ACK", None, reply)
     rec("+NXT", records(js_next(js, got[8].reply, "+NXT")))
     js.store("s.x", "13")
