@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "js/api_inside.h"
+#include "js/counter.h"
 #include "js/message_get.h"
 
 #define AT(field) offsetof(struct rb_js_message_get, field)
@@ -173,6 +174,73 @@ static void message_deleted(struct rb_js_request *request, struct rb_js_stream *
     rb_js_answer_success(request);
 }
 
+/* What is left of a request while the message before is being read. */
+struct delete_state {
+    uint64_t seq, before_seq;
+    bool erase;
+};
+
+/* Of a counter: what the subject holds once the message is gone. Deletes, answers, or waits for the body. */
+static void delete_counted(struct rb_js_request *request)
+{
+    const struct delete_state *state = request->state;
+    struct rb_js_stream *stream = rb_js_request_stream(request);
+    struct rb_js_counter_value before = { 0 };
+    struct rb_message message;
+    if (stream == NULL) {
+        return;
+    }
+    enum rb_err err =
+        rb_msgstore_get(stream->store, state->before_seq, &request->wait.wait, &message);
+    if (err == RB_ERR_BUSY) {
+        request->reading = stream;
+        return;
+    }
+    if (err == RB_OK &&
+        !rb_js_counter_read(request->arena, message.payload, message.header_len, &before)) {
+        rb_js_answer_code(request, 10028, NULL);
+        return;
+    }
+    request->reading = NULL;
+    rb_js_stream_delete_message(stream, state->seq, state->erase, &before, state->before_seq,
+                                rb_js_request_change(request, message_deleted));
+}
+
+static void before_loaded(struct rb_js_body_wait *wait)
+{
+    delete_counted(RB_CONTAINER(wait, struct rb_js_request, wait));
+}
+
+static void delete_message(struct rb_js_request *request, struct rb_js_stream *stream,
+                           const struct delete_request *doc)
+{
+    uint8_t bytes[RB_MSGSTORE_SUBJECT_MAX];
+    struct rb_slice subject = rb_slice_of(NULL, 0);
+    uint64_t before = 0;
+    if (stream->config->allow_msg_counter) {
+        subject = rb_msgstore_subject_of(stream->store, doc->seq, bytes);
+    }
+    if (subject.len > 0) {
+        before = rb_msgstore_last(stream->store, &subject, 1, doc->seq - 1);
+    }
+    if (before == 0) {
+        rb_js_stream_delete_message(stream, doc->seq, !doc->no_erase, NULL, 0,
+                                    rb_js_request_change(request, message_deleted));
+        return;
+    }
+    struct delete_state *state = rb_arena_take(request->arena, sizeof(*state));
+    if (state == NULL) {
+        rb_js_answer_code(request, 10028, NULL);
+        return;
+    }
+    *state = (struct delete_state){ doc->seq, before, !doc->no_erase };
+    request->state = state;
+    request->wait.loaded = before_loaded;
+    request->wait.wait.owner = &request->wait;
+    request->wait.wait.tag = RB_JS_WAIT_API;
+    delete_counted(request);
+}
+
 void rb_js_api_message_delete(struct rb_js_request *request)
 {
     struct delete_request doc;
@@ -200,7 +268,6 @@ void rb_js_api_message_delete(struct rb_js_request *request)
     } else if (doc.seq < state.first_seq) {
         rb_js_answer_code(request, 10057, "no message found");
     } else {
-        rb_js_stream_delete_message(stream, doc.seq, !doc.no_erase,
-                                    rb_js_request_change(request, message_deleted));
+        delete_message(request, stream, &doc);
     }
 }

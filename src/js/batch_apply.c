@@ -6,9 +6,20 @@
 
 #define MSGS_MAX 1000u
 
+#define ARENA_BYTES 4096
+
+/* What a counter will hold. */
+struct total {
+    struct total *next;
+    struct rb_slice subject;
+    struct rb_js_counter_value value;
+};
+
 /* What the messages before this one will have done. */
 struct view {
     struct rb_js_staged staged;
+    struct rb_arena *arena;                     /* of totals; made when needed */
+    struct total *totals;                       /* the newest first */
     uint64_t subjects[MSGS_MAX], ids[MSGS_MAX]; /* hashes */
     uint32_t count, id_count;
 };
@@ -112,6 +123,67 @@ static bool check_plain(struct rb_js_stream *stream, const struct rb_js_headers 
     return rb_js_check_ttl(headers, outcome);
 }
 
+static struct rb_js_counter_value total_before(struct rb_js_stream *stream, const struct view *view,
+                                               struct rb_slice subject, bool *ret_known)
+{
+    struct rb_js_counter_value value;
+    *ret_known = true;
+    for (const struct total *total = view->totals; total != NULL; total = total->next) {
+        if (rb_slice_equal(total->subject, subject)) {
+            return total->value;
+        }
+    }
+    *ret_known = rb_js_counter_find(stream, subject, &value);
+    return value;
+}
+
+/* The subject stays where it is: in the command. */
+static bool keep_total(struct view *view, const struct rb_js_counted *counted)
+{
+    struct rb_slice text = counted->value.total, sources = counted->value.sources;
+    if (view->arena == NULL && rb_arena_create(ARENA_BYTES, &view->arena) != RB_OK) {
+        view->arena = NULL;
+        return false;
+    }
+    struct total *total = rb_arena_take(view->arena, sizeof(*total) + text.len + sources.len);
+    if (total == NULL) {
+        return false;
+    }
+    uint8_t *bytes = (uint8_t *)(total + 1);
+    struct rb_writer out = rb_writer_over(bytes, text.len + sources.len);
+    rb_write_slice(&out, text);
+    rb_write_slice(&out, sources);
+    *total = (struct total){ .next = view->totals,
+                             .subject = counted->command.subject,
+                             .value = { rb_slice_of(bytes, text.len),
+                                        rb_slice_of(bytes + text.len, sources.len) } };
+    view->totals = total;
+    return true;
+}
+
+/* Of a counter the size of what will be stored counts; otherwise that of the message. */
+static bool check_size(struct rb_js_stream *stream, struct view *view,
+                       const struct rb_command *command, const struct rb_js_headers *headers,
+                       struct rb_js_outcome *outcome)
+{
+    bool known;
+    struct rb_js_counted counted;
+    if (!stream->config->allow_msg_counter || rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
+        return rb_js_check_size(stream, command, outcome);
+    }
+    struct rb_js_counter_value before = total_before(stream, view, command->subject, &known);
+    if (!known) {
+        return refuse(outcome, 10172, NULL);
+    }
+    if (!rb_js_counter_add(stream, command, headers, &before, &counted, outcome)) {
+        return false;
+    }
+    bool good = rb_js_check_size(stream, &counted.command, outcome) &&
+                (keep_total(view, &counted) || refuse(outcome, 10023, NULL));
+    rb_js_counted_free(stream, &counted);
+    return good;
+}
+
 static bool check_message(struct rb_js_stream *stream, struct view *view,
                           const struct rb_command *command, const struct rb_js_headers *headers,
                           uint64_t last_seq, struct rb_js_outcome *outcome)
@@ -124,10 +196,9 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
         !check_ids(stream, view, headers, outcome)) {
         return false;
     }
-    if (rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
-        return refuse(outcome, 10227, NULL);
-    }
-    if (!check_sequences(stream, view, command, headers, last_seq, outcome)) {
+    if (!rb_js_counter_check(stream, command, headers, outcome) ||
+        !check_size(stream, view, command, headers, outcome) ||
+        !check_sequences(stream, view, command, headers, last_seq, outcome)) {
         return false;
     }
     if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE)) {
@@ -148,26 +219,44 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
     return true;
 }
 
-static bool check_all(struct rb_js_stream *stream, struct rb_slice commands,
+static bool check_all(struct rb_js_stream *stream, struct rb_slice commands, struct view *view,
                       struct rb_js_outcome *outcome)
 {
     struct rb_reader reader = rb_reader_over(commands);
     struct rb_msgstore_state state;
     struct rb_command command;
     struct rb_js_headers headers;
-    struct view view = { .staged = { .strict = true } };
     rb_msgstore_state(stream->store, &state);
     while (reader.at < reader.end) {
-        if (!next_command(&reader, &command) || view.count == MSGS_MAX) {
+        if (!next_command(&reader, &command) || view->count == MSGS_MAX) {
             rb_js_stream_go_offline(stream, "a batch in its log is not known to this version");
             return refuse(outcome, 10077, "batch cannot be read");
         }
         rb_js_headers_scan(rb_slice_of(command.text.ptr, command.header_len), &headers);
-        if (!check_message(stream, &view, &command, &headers, state.last_seq, outcome)) {
+        if (!check_message(stream, view, &command, &headers, state.last_seq, outcome)) {
             return false;
         }
     }
     return true;
+}
+
+static void store(struct rb_js_stream *stream, const struct rb_command *command,
+                  struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_counter_value before;
+    struct rb_js_counted counted;
+    if (!stream->config->allow_msg_counter) {
+        rb_js_store_or_skip(stream, command, headers, outcome);
+        return;
+    }
+    if (!rb_js_counter_find(stream, command->subject, &before) ||
+        !rb_js_counter_add(stream, command, headers, &before, &counted, outcome)) {
+        rb_js_stream_go_offline(stream, "memory was refused while a batch was stored");
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(counted.command.text.ptr, counted.command.header_len), headers);
+    rb_js_store(stream, &counted.command, headers, outcome);
+    rb_js_counted_stored(stream, &counted, outcome);
 }
 
 void rb_js_publish_batch(struct rb_js_stream *stream, const struct rb_command *command,
@@ -180,7 +269,12 @@ void rb_js_publish_batch(struct rb_js_stream *stream, const struct rb_command *c
         rb_js_error_set(&outcome->error, 10109, NULL);
         return;
     }
-    if (!check_all(stream, command->text, outcome)) {
+    struct view view = { .staged = { .strict = true } };
+    bool good = check_all(stream, command->text, &view, outcome);
+    if (view.arena != NULL) {
+        rb_arena_destroy(view.arena);
+    }
+    if (!good) {
         return;
     }
     struct rb_reader reader = rb_reader_over(command->text);
@@ -189,7 +283,7 @@ void rb_js_publish_batch(struct rb_js_stream *stream, const struct rb_command *c
     while (reader.at < reader.end && next_command(&reader, &one) &&
            stream->phase != RB_JS_STREAM_OFFLINE) {
         rb_js_headers_scan(rb_slice_of(one.text.ptr, one.header_len), &headers);
-        rb_js_store_or_skip(stream, &one, &headers, outcome);
+        store(stream, &one, &headers, outcome);
         rb_counter_add(&stream->account->js->stats.publishes, 1);
     }
 }

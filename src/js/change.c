@@ -366,11 +366,17 @@ static void propose(struct rb_js_stream *stream, struct rb_command *command,
 }
 
 void rb_js_stream_delete_message(struct rb_js_stream *stream, uint64_t seq, bool erase,
+                                 const struct rb_js_counter_value *before, uint64_t before_seq,
                                  struct rb_js_change *change)
 {
     struct rb_command command = { .type = RB_COMMAND_DELETE,
                                   .flags = erase ? RB_COMMAND_ERASE : 0,
                                   .seq = seq };
+    if (before_seq != 0) {
+        command.value = before_seq;
+        command.text = before->total;
+        command.subject = before->sources;
+    }
     propose(stream, &command, change);
 }
 
@@ -459,6 +465,37 @@ void rb_js_stream_update(struct rb_js_stream *stream, const struct rb_js_stream_
 
 /* ---- applying ---- */
 
+/* Of a counter the newest message of its subject only goes when the command knows the one that becomes the newest. */
+static void delete_message(struct rb_js_stream *stream, const struct rb_command *command,
+                           struct rb_js_outcome *outcome)
+{
+    struct rb_msgstore_subject info;
+    uint8_t bytes[RB_MSGSTORE_SUBJECT_MAX];
+    struct rb_slice subject = rb_slice_of(NULL, 0);
+    uint64_t before = 0;
+    if (stream->config->allow_msg_counter) {
+        subject = rb_msgstore_subject_of(stream->store, command->seq, bytes);
+        if (subject.len > 0 && rb_msgstore_subject(stream->store, subject, &info) &&
+            info.last_seq == command->seq && info.count > 1) {
+            before = rb_msgstore_last(stream->store, &subject, 1, command->seq - 1);
+        }
+    }
+    if (before != 0 && before != command->value) {
+        rb_js_error_set(&outcome->error, 10057,
+                        "the message before it was deleted at the same time, try again");
+        return;
+    }
+    if (!rb_msgstore_remove(stream->store, command->seq,
+                            (command->flags & RB_COMMAND_ERASE) != 0)) {
+        rb_js_error_format(&outcome->error, 10043, "%llu", (unsigned long long)command->seq);
+        return;
+    }
+    const struct rb_js_counter_value value = { command->text, command->subject };
+    if (before != 0 && !rb_js_counter_note(stream, subject, before, &value)) {
+        rb_js_stream_go_offline(stream, "memory was refused while a message was deleted");
+    }
+}
+
 void rb_js_delete_apply(struct rb_js_stream *stream, const struct rb_command *command,
                         struct rb_js_outcome *outcome)
 {
@@ -473,9 +510,8 @@ void rb_js_delete_apply(struct rb_js_stream *stream, const struct rb_command *co
         rb_js_error_set(&outcome->error, 10057, "stream store EOF");
     } else if (command->seq < state.first_seq) {
         rb_js_error_set(&outcome->error, 10057, "no message found");
-    } else if (!rb_msgstore_remove(stream->store, command->seq,
-                                   (command->flags & RB_COMMAND_ERASE) != 0)) {
-        rb_js_error_format(&outcome->error, 10043, "%llu", (unsigned long long)command->seq);
+    } else {
+        delete_message(stream, command, outcome);
     }
 }
 

@@ -14,10 +14,11 @@
 /** Record type of the log's entries. Never renumbered. */
 enum rb_command_type {
     RB_COMMAND_PUBLISH = 1, /* a message: time_ns, subject, payload with header_len, flags */
-    RB_COMMAND_DELETE = 2,  /* seq, flags: ERASE */
-    RB_COMMAND_PURGE = 3,   /* text: filter; seq: below; value: keep */
-    RB_COMMAND_CONFIG = 4,  /* text: the whole new StreamConfig as JSON */
-    RB_COMMAND_EXPIRE = 5,  /* time_ns: everything due by then goes */
+    RB_COMMAND_DELETE =
+        2, /* seq, flags: ERASE; of a counter: value: the message before it on its subject, text: its total, subject: its sources */
+    RB_COMMAND_PURGE = 3,  /* text: filter; seq: below; value: keep */
+    RB_COMMAND_CONFIG = 4, /* text: the whole new StreamConfig as JSON */
+    RB_COMMAND_EXPIRE = 5, /* time_ns: everything due by then goes */
     RB_COMMAND_CONSUMER =
         6, /* name; time_ns: created; text: ConsumerConfig as JSON: created or updated */
     RB_COMMAND_CONSUMER_DELETE = 7, /* name */

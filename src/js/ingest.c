@@ -34,6 +34,23 @@ static void answer_error(struct rb_js_stream *stream, struct rb_slice reply,
     rb_out_deinit(&out);
 }
 
+/* Of a counter: with a number of any length. */
+static void answer_total(struct rb_js_stream *stream, struct rb_slice reply,
+                         const struct rb_js_outcome *outcome)
+{
+    struct rb_out out;
+    rb_out_init(&out, stream->account->js->budget);
+    rb_out_put(&out, stream->inside->ack_head);
+    rb_out_printf(&out, "%llu,\"val\":\"", (unsigned long long)outcome->seq);
+    rb_out_put(&out, outcome->total);
+    rb_out_put(&out, RB_S("\"}"));
+    if (!out.failed) {
+        (void)rb_js_send(stream->account, reply, rb_slice_of(NULL, 0), rb_slice_of(NULL, 0), 0,
+                         rb_out_slice(&out));
+    }
+    rb_out_deinit(&out);
+}
+
 void rb_js_stream_answer(struct rb_js_stream *stream, struct rb_slice reply,
                          const struct rb_js_outcome *outcome, struct rb_slice batch, uint64_t count)
 {
@@ -44,7 +61,10 @@ void rb_js_stream_answer(struct rb_js_stream *stream, struct rb_slice reply,
         answer_error(stream, reply, &outcome->error);
         return;
     }
-    rb_counter_add(&stream->account->js->stats.acks, 1);
+    if (outcome->total.len > 0 && batch.len == 0) {
+        answer_total(stream, reply, outcome);
+        return;
+    }
     uint8_t bytes[ACK_BYTES_MAX];
     struct rb_writer writer = rb_writer_over(bytes, sizeof(bytes));
     rb_write_slice(&writer, stream->inside->ack_head);

@@ -65,14 +65,13 @@ bool rb_js_check_subject_seq(struct rb_js_stream *stream, struct rb_slice subjec
 }
 
 /* Checks 4 to 6 and 8 to 10 of the reference. */
-static bool check_headers(struct rb_js_stream *stream, struct rb_slice subject,
+static bool check_headers(struct rb_js_stream *stream, const struct rb_command *command,
                           const struct rb_js_headers *headers, uint64_t last_seq,
                           struct rb_js_outcome *outcome)
 {
     const struct rb_js_stream_config *config = stream->config;
     int64_t ttl;
-    if (rb_js_headers_has(headers, RB_JS_H_INCR) &&
-        !rb_js_check_increment(headers->value[RB_JS_H_INCR], outcome)) {
+    if (!rb_js_counter_check(stream, command, headers, outcome)) {
         return false;
     }
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_STREAM) &&
@@ -83,7 +82,7 @@ static bool check_headers(struct rb_js_stream *stream, struct rb_slice subject,
         rb_js_ttl_parse(headers->value[RB_JS_H_TTL], &ttl)) {
         return refuse(outcome, 10166, NULL);
     }
-    if (!rb_js_check_subject_seq(stream, subject, headers, outcome)) {
+    if (!rb_js_check_subject_seq(stream, command->subject, headers, outcome)) {
         return false;
     }
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_LAST_SEQ) &&
@@ -97,16 +96,6 @@ static bool check_headers(struct rb_js_stream *stream, struct rb_slice subject,
         return refuse(outcome, 10212, NULL);
     }
     return !rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) || refuse(outcome, 10227, NULL);
-}
-
-bool rb_js_check_increment(struct rb_slice value, struct rb_js_outcome *outcome)
-{
-    size_t at = value.len > 0 && (value.ptr[0] == '+' || value.ptr[0] == '-') ? 1 : 0;
-    bool digits = at < value.len;
-    for (; at < value.len; at++) {
-        digits = digits && value.ptr[at] >= '0' && value.ptr[at] <= '9';
-    }
-    return refuse(outcome, digits ? 10168 : 10171, NULL);
 }
 
 enum rb_js_rollup rb_js_rollup_of(const struct rb_js_headers *headers)
@@ -425,8 +414,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
     }
     if (headers->found != 0) {
         rb_msgstore_state(stream->store, &state);
-        if (!sourced &&
-            !check_headers(stream, command->subject, headers, state.last_seq, outcome)) {
+        if (!sourced && !check_headers(stream, command, headers, state.last_seq, outcome)) {
             return false;
         }
         if (is_duplicate(stream, headers, outcome)) {
@@ -441,14 +429,62 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
             return false;
         }
     }
-    return rb_js_check_size(stream, command, outcome) &&
-           rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome);
+    return true;
+}
+
+/* What follows once the message is as it will be stored. */
+static void publish(struct rb_js_stream *stream, const struct rb_command *command,
+                    struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    static const struct rb_js_staged nothing = { 0 };
+    if (!rb_js_check_size(stream, command, outcome) ||
+        !rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
+        skip_unwanted(stream, command, headers, outcome)) {
+        return;
+    }
+    if (rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) &&
+        rb_js_check_ttl(headers, outcome) &&
+        rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP), &nothing,
+                         outcome)) {
+        rb_js_store(stream, command, headers, outcome);
+    }
+}
+
+/* A counter: what is stored is the total. */
+static void count(struct rb_js_stream *stream, const struct rb_command *command,
+                  struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_counter_value before;
+    struct rb_js_counted counted;
+    if (!rb_js_counter_find(stream, command->subject, &before)) {
+        (void)refuse(outcome, 10172, NULL);
+        return;
+    }
+    if (!rb_js_counter_add(stream, command, headers, &before, &counted, outcome)) {
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(counted.command.text.ptr, counted.command.header_len), headers);
+    publish(stream, &counted.command, headers, outcome);
+    rb_js_counted_stored(stream, &counted, outcome);
+}
+
+void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *counted,
+                          struct rb_js_outcome *outcome)
+{
+    struct rb_js_counter_value now;
+    if (outcome->error.code == 0) {
+        if (!rb_js_counter_note(stream, counted->command.subject, outcome->seq, &counted->value)) {
+            give_up(stream, outcome);
+        } else if (rb_js_counter_find(stream, counted->command.subject, &now)) {
+            outcome->total = now.total;
+        }
+    }
+    rb_js_counted_free(stream, counted);
 }
 
 void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *command,
                          struct rb_js_outcome *outcome)
 {
-    static const struct rb_js_staged nothing = { 0 };
     struct rb_js_headers headers;
     rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
     (void)rb_js_stream_clock(stream, command);
@@ -456,14 +492,15 @@ void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *c
     if (!check(stream, command, &headers, outcome)) {
         return;
     }
-    if (skip_unwanted(stream, command, &headers, outcome)) {
-        return;
-    }
-    if (rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) &&
-        rb_js_check_ttl(&headers, outcome) &&
-        rb_js_check_room(stream, command, rb_js_headers_has(&headers, RB_JS_H_ROLLUP), &nothing,
-                         outcome)) {
-        rb_js_store(stream, command, &headers, outcome);
+    if (!stream->config->allow_msg_counter) {
+        publish(stream, command, &headers, outcome);
+    } else if ((command->flags & RB_COMMAND_KEEP_SEQ) == 0) {
+        count(stream, command, &headers, outcome);
+    } else { /* restored: the total is in it */
+        publish(stream, command, &headers, outcome);
+        if (outcome->error.code == 0 && !rb_js_counter_note_stored(stream, command, outcome->seq)) {
+            give_up(stream, outcome);
+        }
     }
 }
 

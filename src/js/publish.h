@@ -24,8 +24,6 @@ uint64_t rb_js_message_bytes(const struct rb_js_stream *stream, size_t subject_b
 enum rb_js_rollup rb_js_rollup_of(const struct rb_js_headers *headers);
 bool rb_js_check_subject_seq(struct rb_js_stream *stream, struct rb_slice subject,
                              const struct rb_js_headers *headers, struct rb_js_outcome *outcome);
-/** Nats-Incr on a stream without counters: always false. */
-bool rb_js_check_increment(struct rb_slice value, struct rb_js_outcome *outcome);
 bool rb_js_check_rollup(struct rb_js_stream *stream, const struct rb_js_headers *headers,
                         struct rb_js_outcome *outcome);
 bool rb_js_check_size(struct rb_js_stream *stream, const struct rb_command *command,
@@ -43,6 +41,10 @@ void rb_js_store(struct rb_js_stream *stream, const struct rb_command *given,
 /** The same, but for what an interest stream has no consumer for. */
 void rb_js_store_or_skip(struct rb_js_stream *stream, const struct rb_command *command,
                          struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+
+/** After storing: remembers the total, gives back what rb_js_counter_add took. */
+void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *counted,
+                          struct rb_js_outcome *outcome);
 
 /* republish.c */
 void rb_js_republish(struct rb_js_stream *stream, const struct rb_message *message,

@@ -223,6 +223,7 @@ static void free_inside(struct rb_js_stream *stream)
                          inside->last_msg_id.len);
     }
     rb_js_dedup_deinit(&inside->dedup);
+    rb_js_counters_deinit(&inside->counters);
     rb_js_expiry_deinit(&inside->expiry);
     rb_free(js->budget, inside->gone, inside->gone_cap * sizeof(*inside->gone));
     rb_free(js->budget, inside, sizeof(*inside));
@@ -299,6 +300,7 @@ enum rb_err rb_js_stream_make(struct rb_js_account *account, uint64_t group, uin
     rb_list_init(&inside->drop_link);
     rb_map_init(&stream->consumer_map, js->budget, 0, consumer_equal, consumer_hash);
     rb_js_dedup_init(&inside->dedup, &js->pools);
+    rb_js_counters_init(&inside->counters, &js->pools);
     rb_js_expiry_init(&inside->expiry, js->budget);
     rb_timer_init(&inside->alarm.timer, RB_JS_TIMER_STREAM);
     inside->alarm.owner = stream;
@@ -406,6 +408,7 @@ void rb_js_stream_apply(void *owner, const struct rb_command *command, uint64_t 
     outcome->error.code = 0;
     outcome->seq = outcome->value = 0;
     outcome->duplicate = outcome->created = false;
+    outcome->total = rb_slice_of(NULL, 0);
     outcome->consumer = NULL;
     *ret_outcome = outcome;
     if (stream->phase == RB_JS_STREAM_OFFLINE) {

@@ -16,11 +16,13 @@
 #define RB_JS_NAME_MAX 255
 
 /** What became of a command; what done() of a waiter gets. */
+struct rb_js_counter_value;
 struct rb_js_outcome {
     struct rb_js_error error; /* code 0: it took effect */
     uint64_t seq;             /* PUBLISH: of the message; DELETE */
     uint64_t value;           /* PURGE: removed */
     bool duplicate, created;
+    struct rb_slice total; /* PUBLISH into a counter: what it is now; borrowed, empty: it is none */
     struct rb_js_consumer *consumer; /* CONSUMER */
 };
 
@@ -86,7 +88,9 @@ void rb_js_stream_create(struct rb_js_account *account, const struct rb_js_strea
 void rb_js_stream_update(struct rb_js_stream *stream, const struct rb_js_stream_config *config,
                          struct rb_js_change *change);
 void rb_js_stream_delete(struct rb_js_stream *stream, struct rb_js_change *change);
+/** `before`: of a counter, what the message before it on its subject holds, its sequence in before_seq (0: there is none). */
 void rb_js_stream_delete_message(struct rb_js_stream *stream, uint64_t seq, bool erase,
+                                 const struct rb_js_counter_value *before, uint64_t before_seq,
                                  struct rb_js_change *change);
 void rb_js_stream_purge(struct rb_js_stream *stream, struct rb_slice filter, uint64_t below,
                         uint64_t keep, struct rb_js_change *change);

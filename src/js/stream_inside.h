@@ -1,6 +1,7 @@
 /* stream_inside.h - what the files of a stream share: stream, ingest, publish, batch, retention, change, stream_state, recover. */
 #pragma once
 
+#include "js/counter.h"
 #include "js/dedup.h"
 #include "js/expiry.h"
 #include "js/msg_headers.h"
@@ -64,6 +65,7 @@ struct rb_js_stream_inside {
     struct rb_slice last_msg_id;
     struct rb_js_dedup dedup;
     struct rb_js_expiry expiry;
+    struct rb_js_counters counters; /* empty unless the stream counts */
     /* the rest */
     uint64_t counted_bytes,
         counted_messages; /* of the store's state, in the sums of account and server */

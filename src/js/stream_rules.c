@@ -180,14 +180,39 @@ static bool check_marker(struct check *c)
     return true;
 }
 
+static bool check_counter(struct check *c)
+{
+    const struct rb_js_stream_config *config = c->config;
+    if (config->discard == RB_JS_DISCARD_NEW) {
+        return invalid(c, "counter stream cannot use discard new");
+    }
+    if (config->allow_msg_ttl) {
+        return invalid(c, "counter stream cannot use message TTLs");
+    }
+    if (config->retention != RB_JS_LIMITS) {
+        return invalid(c, "counter stream can only use limits retention");
+    }
+    return !config->allow_msg_schedules ||
+           invalid(c, "counter stream cannot use message schedules");
+}
+
 static bool check_options(struct check *c)
 {
     struct rb_js_stream_config *config = c->config;
     if (config->deny_purge && config->allow_rollup_hdrs) {
         return invalid(c, "roll-ups require the purge permission");
     }
-    if (config->allow_msg_ttl) {
-        return invalid(c, "counter stream cannot use message TTLs");
+    if (config->allow_msg_counter && !check_counter(c)) {
+        return false;
+    }
+    if (config->discard_new_per_subject && config->discard != RB_JS_DISCARD_NEW) {
+        return invalid(c, "discard new per subject requires discard new policy to be set");
+    }
+    if (config->discard_new_per_subject && config->max_msgs_per_subject <= 0) {
+        return invalid(c, "discard new per subject requires max msgs per subject > 0");
+    }
+    if (!check_marker(c)) {
+        return false;
     }
     if (config->allow_msg_schedules) {
         return unsupported(c, "allow_msg_schedules");

@@ -1,12 +1,13 @@
 /* stream_state.c - what a checkpoint holds beside the messages: everything that commands made of the stream. Little-endian:
  *
- *   version 1, clock, id of the last message, configuration as JSON, ids seen, due messages, next consumer's id, consumers
+ *   version 2, clock, id of the last message, configuration as JSON, ids seen, due messages, totals of counters, next consumer's
+ *   id, consumers
  */
 #include "js/consumer.h"
 #include "js/saved.h"
 #include "js/stream_inside.h"
 
-#define VERSION 1u
+#define VERSION 2u
 
 void rb_js_stream_save(struct rb_js_stream *stream, struct rb_out *out)
 {
@@ -23,6 +24,7 @@ void rb_js_stream_save(struct rb_js_stream *stream, struct rb_out *out)
     rb_out_deinit(&config);
     rb_js_dedup_save(&inside->dedup, out);
     rb_js_expiry_save(&inside->expiry, out);
+    rb_js_counters_save(&inside->counters, stream, out);
     rb_js_put_number(out, stream->next_consumer_id);
     for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
          link = link->next) {
@@ -90,6 +92,9 @@ enum rb_err rb_js_stream_load(struct rb_js_stream *stream, struct rb_slice blob)
     }
     if (err == RB_OK) {
         err = rb_js_expiry_load(&inside->expiry, &reader);
+    }
+    if (err == RB_OK) {
+        err = rb_js_counters_load(&inside->counters, &reader);
     }
     if (err != RB_OK) {
         return err;
