@@ -202,7 +202,7 @@ static void delete_counted(struct rb_js_request *request)
         return;
     }
     request->reading = NULL;
-    rb_js_stream_delete_message(stream, state->seq, state->erase, &before, state->before_seq,
+    rb_js_stream_delete_counted(stream, state->seq, state->erase, &before, state->before_seq,
                                 rb_js_request_change(request, message_deleted));
 }
 
@@ -224,7 +224,7 @@ static void delete_message(struct rb_js_request *request, struct rb_js_stream *s
         before = rb_msgstore_last(stream->store, &subject, 1, doc->seq - 1);
     }
     if (before == 0) {
-        rb_js_stream_delete_message(stream, doc->seq, !doc->no_erase, NULL, 0,
+        rb_js_stream_delete_message(stream, doc->seq, !doc->no_erase,
                                     rb_js_request_change(request, message_deleted));
         return;
     }

@@ -366,17 +366,24 @@ static void propose(struct rb_js_stream *stream, struct rb_command *command,
 }
 
 void rb_js_stream_delete_message(struct rb_js_stream *stream, uint64_t seq, bool erase,
-                                 const struct rb_js_counter_value *before, uint64_t before_seq,
                                  struct rb_js_change *change)
 {
     struct rb_command command = { .type = RB_COMMAND_DELETE,
                                   .flags = erase ? RB_COMMAND_ERASE : 0,
                                   .seq = seq };
-    if (before_seq != 0) {
-        command.value = before_seq;
-        command.text = before->total;
-        command.subject = before->sources;
-    }
+    propose(stream, &command, change);
+}
+
+void rb_js_stream_delete_counted(struct rb_js_stream *stream, uint64_t seq, bool erase,
+                                 const struct rb_js_counter_value *before, uint64_t before_seq,
+                                 struct rb_js_change *change)
+{
+    struct rb_command command = { .type = RB_COMMAND_DELETE,
+                                  .flags = erase ? RB_COMMAND_ERASE : 0,
+                                  .seq = seq,
+                                  .value = before_seq,
+                                  .subject = before->sources,
+                                  .text = before->total };
     propose(stream, &command, change);
 }
 

@@ -88,8 +88,10 @@ void rb_js_stream_create(struct rb_js_account *account, const struct rb_js_strea
 void rb_js_stream_update(struct rb_js_stream *stream, const struct rb_js_stream_config *config,
                          struct rb_js_change *change);
 void rb_js_stream_delete(struct rb_js_stream *stream, struct rb_js_change *change);
-/** `before`: of a counter, what the message before it on its subject holds, its sequence in before_seq (0: there is none). */
 void rb_js_stream_delete_message(struct rb_js_stream *stream, uint64_t seq, bool erase,
+                                 struct rb_js_change *change);
+/** Of a counter, when its subject has older messages: `before` is what the newest of them, before_seq, holds. */
+void rb_js_stream_delete_counted(struct rb_js_stream *stream, uint64_t seq, bool erase,
                                  const struct rb_js_counter_value *before, uint64_t before_seq,
                                  struct rb_js_change *change);
 void rb_js_stream_purge(struct rb_js_stream *stream, struct rb_slice filter, uint64_t below,
