@@ -595,6 +595,7 @@ static void end_requests(struct rb_js_api *api)
         if (request->finish != NULL) {
             request->account = NULL;
             api->request_count--;
+            rb_list_append(&request->js->orphans, at);
         } else {
             rb_js_request_free(request);
         }
@@ -618,6 +619,13 @@ void rb_js_api_close(struct rb_js_account *account)
     rb_out_deinit(&api->scratch);
     rb_free(budget, api, sizeof(*api));
     account->api = NULL;
+}
+
+void rb_js_api_abandon(struct rb_js *js)
+{
+    while (!rb_list_empty(&js->orphans)) {
+        rb_js_request_free(RB_CONTAINER(js->orphans.next, struct rb_js_request, link));
+    }
 }
 
 void rb_js_api_loaded(struct rb_js *js, struct rb_msgstore_wait *wait)

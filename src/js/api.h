@@ -10,6 +10,8 @@
  */
 RB_MUST_CHECK enum rb_err rb_js_api_open(struct rb_js_account *account);
 void rb_js_api_close(struct rb_js_account *account);
+/** Requests whose account went and whose outcome never comes: the groups were abandoned. */
+void rb_js_api_abandon(struct rb_js *js);
 /** The direct get subjects of a stream, by its configuration; called when it serves, changes, goes. */
 RB_MUST_CHECK enum rb_err rb_js_direct_open(struct rb_js_stream *stream);
 void rb_js_direct_close(struct rb_js_stream *stream);

@@ -146,6 +146,53 @@ static void created(struct rb_js_request *request, struct rb_js_stream *stream,
     rb_js_answer_send(request, &out, rb_slice_text(headers));
 }
 
+/* A mirror or source asks: where messages go once they are taken, it becomes a consumer that stays and confirms; elsewhere it gets
+ * a name of its own, because the one before may still be there. False: answered. */
+static bool adapt_sourcing(struct rb_js_request *request, const struct rb_js_stream *stream,
+                           struct rb_js_consumer_config *config)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    if (stream->config->retention != RB_JS_LIMITS) {
+        config->durable_name = config->name;
+        config->direct = false;
+        config->mem_storage = false;
+        config->ack_policy = RB_JS_ACK_FLOW_CONTROL;
+        config->ack_wait = 0;
+        config->max_deliver = -1;
+        config->inactive_threshold = 0;
+        config->deliver_policy = RB_JS_DELIVER_ALL;
+        config->opt_start_seq = 0;
+        config->opt_start_time = RB_DOC_NO_TIME;
+        return true;
+    }
+    size_t len = config->name.len + 5;
+    uint8_t *name = rb_arena_take(request->arena, len);
+    if (name == NULL) {
+        rb_js_answer_code(request, 10028, NULL);
+        return false;
+    }
+    memcpy(name, config->name.ptr, config->name.len);
+    name[config->name.len] = '-';
+    for (size_t i = config->name.len + 1; i < len; i++) {
+        name[i] = (uint8_t)digits[rb_env_below(request->js->env, 62)];
+    }
+    config->name = rb_slice_of(name, len);
+    return true;
+}
+
+/* It goes on behind what was confirmed; now it may be sent elsewhere. */
+static void reset_first(struct rb_js_request *request, struct rb_js_stream *stream,
+                        const struct rb_js_outcome *outcome)
+{
+    struct create_request *doc = request->state;
+    if (stream == NULL) {
+        rb_js_answer_code(request, 10059, NULL);
+        return;
+    }
+    rb_js_consumer_create(stream, &doc->config, doc->action, doc->pedantic,
+                          rb_js_request_change(request, created));
+}
+
 static void create(struct rb_js_request *request, enum form form)
 {
     struct rb_arena *arena = rb_js_request_arena(request);
@@ -171,6 +218,17 @@ static void create(struct rb_js_request *request, enum form form)
     }
     if (form != FORM_LEGACY) {
         doc->config.name = request->consumer;
+    }
+    if (doc->config.direct && doc->config.sourcing && doc->config.name.len > 0) {
+        if (!adapt_sourcing(request, stream, &doc->config)) {
+            return;
+        }
+        struct rb_js_consumer *existing = rb_js_consumer_find(stream, doc->config.name);
+        if (existing != NULL && !existing->config->direct) {
+            request->state = doc;
+            rb_js_consumer_reset(existing, 0, rb_js_request_change(request, reset_first));
+            return;
+        }
     }
     rb_js_consumer_create(stream, &doc->config, doc->action, doc->pedantic,
                           rb_js_request_change(request, created));

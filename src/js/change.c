@@ -578,7 +578,8 @@ void rb_js_config_apply(struct rb_js_stream *stream, const struct rb_command *co
     if (stream->replaying) {
         return;
     }
-    if (rb_js_stream_listen(stream) != RB_OK || rb_js_direct_open(stream) != RB_OK) {
+    if (rb_js_stream_listen(stream) != RB_OK || rb_js_direct_open(stream) != RB_OK ||
+        rb_js_sources_configure(stream) != RB_OK) {
         rb_js_stream_go_offline(stream, "memory budget spent: its subjects are not subscribed");
         return;
     }

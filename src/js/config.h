@@ -62,7 +62,7 @@ struct rb_js_stream_config {
     struct rb_doc_map metadata;
     bool pedantic; /* of requests only */
 };
-extern const struct rb_doc_type rb_js_stream_config_type;
+extern const struct rb_doc_type rb_js_stream_config_type, rb_js_source_config_type;
 
 enum rb_js_deliver {
     RB_JS_DELIVER_ALL,

@@ -16,6 +16,7 @@
 #include "core/account.h"
 #include "js/api_inside.h"
 #include "js/message_get.h"
+#include "js/stream_inside.h"
 #include "proto/subject.h"
 
 #define TURN_BYTES (512u << 10)
@@ -33,7 +34,7 @@
 struct direct {
     struct rb_list link; /* api->directs */
     struct rb_js_stream *stream;
-    struct rb_slice name; /* the stream's */
+    struct rb_slice name; /* the stream's, or that of the origin of a mirror; allocated */
     struct rb_special specials[SUBJECTS];
     uint32_t listening;
 };
@@ -528,6 +529,7 @@ static void close_direct(struct rb_js_api *api, struct direct *direct)
     }
     (void)rb_map_remove(&api->direct_map, direct_hash(direct), direct);
     rb_list_remove(&direct->link);
+    rb_free(api->account->js->budget, (void *)(uintptr_t)direct->name.ptr, direct->name.len);
     rb_free(api->account->js->budget, direct, sizeof(*direct));
 }
 
@@ -564,30 +566,30 @@ static enum rb_err listen(struct rb_js_api *api, struct direct *direct)
     return RB_OK;
 }
 
-enum rb_err rb_js_direct_open(struct rb_js_stream *stream)
+static struct direct *find(const struct rb_js_api *api, struct rb_slice name)
 {
-    struct rb_js_api *api = rb_js_api_of(stream->account);
-    if (api == NULL) {
-        return RB_ERR_MEMORY;
-    }
-    struct direct *direct =
-        rb_map_find(&api->direct_map, rb_slice_hash(stream->name), stream->name);
-    if (!stream->config->allow_direct) {
-        if (direct != NULL) {
-            close_direct(api, direct);
-        }
-        return RB_OK;
-    }
+    return rb_map_find(&api->direct_map, rb_slice_hash(name), name);
+}
+
+/* `stream` answers for `name` from now on, whoever did before. */
+static enum rb_err open_as(struct rb_js_api *api, struct rb_js_stream *stream, struct rb_slice name)
+{
+    struct rb_budget *budget = api->account->js->budget;
+    struct direct *direct = find(api, name);
     if (direct != NULL) {
         direct->stream = stream;
         return RB_OK;
     }
-    direct = rb_alloc(stream->account->js->budget, sizeof(*direct));
-    if (direct == NULL) {
+    direct = rb_alloc(budget, sizeof(*direct));
+    uint8_t *copy = rb_alloc(budget, name.len);
+    if (direct == NULL || copy == NULL) {
+        rb_free(budget, direct, sizeof(*direct));
+        rb_free(budget, copy, name.len);
         return RB_ERR_MEMORY;
     }
+    memcpy(copy, name.ptr, name.len);
     direct->stream = stream;
-    direct->name = stream->name;
+    direct->name = rb_slice_of(copy, name.len);
     rb_list_append(&api->directs, &direct->link);
     enum rb_err err = rb_map_insert(&api->direct_map, direct_hash(direct), direct);
     if (err == RB_OK) {
@@ -599,18 +601,51 @@ enum rb_err rb_js_direct_open(struct rb_js_stream *stream)
     return err;
 }
 
+/* All that `stream` answers for, but for its own name when `keep_own`. */
+static void close_all(struct rb_js_api *api, const struct rb_js_stream *stream, bool keep_own)
+{
+    for (struct rb_list *at = api->directs.next, *next; at != &api->directs; at = next) {
+        struct direct *direct = RB_CONTAINER(at, struct direct, link);
+        next = at->next;
+        if (direct->stream == stream && !(keep_own && rb_slice_equal(direct->name, stream->name))) {
+            close_direct(api, direct);
+        }
+    }
+}
+
+/* A mirror answers for its origin when that is not there (any more). */
+static bool stands_in(const struct rb_js_stream *stream)
+{
+    const struct rb_js_source_config *mirror = stream->config->mirror;
+    return mirror != NULL && mirror->external == NULL && stream->config->mirror_direct &&
+           rb_js_stream_any(stream->account, mirror->name) == NULL;
+}
+
+enum rb_err rb_js_direct_open(struct rb_js_stream *stream)
+{
+    struct rb_js_api *api = rb_js_api_of(stream->account);
+    if (api == NULL) {
+        return RB_ERR_MEMORY;
+    }
+    close_all(api, stream, stream->config->allow_direct);
+    enum rb_err err = RB_OK;
+    if (stream->config->allow_direct) {
+        err = open_as(api, stream, stream->name);
+    }
+    if (err == RB_OK && stands_in(stream) && find(api, stream->config->mirror->name) == NULL) {
+        err = open_as(api, stream, stream->config->mirror->name);
+    }
+    return err;
+}
+
 void rb_js_direct_close(struct rb_js_stream *stream)
 {
     struct rb_js_api *api = stream->account->api;
     if (api == NULL) {
         return;
     }
-    struct direct *direct =
-        rb_map_find(&api->direct_map, rb_slice_hash(stream->name), stream->name);
     rb_js_gets_end(api, stream);
     rb_js_message_gets_end(api, stream);
     rb_js_transfers_end(api, stream);
-    if (direct != NULL) {
-        close_direct(api, direct);
-    }
+    close_all(api, stream, false);
 }

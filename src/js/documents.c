@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "js/api_inside.h"
+#include "js/source.h"
 
 #define METADATA_LEVEL RB_S("_nats.level")
 #define METADATA_VERSION RB_S("_nats.ver")
@@ -176,32 +177,6 @@ void rb_js_write_state(struct rb_out *out, struct rb_js_stream *stream,
     rb_out_put(out, RB_S("}"));
 }
 
-/* Where messages come from. This server has not met any origin yet. */
-static void write_source(struct rb_out *out, const struct rb_js_source_config *source)
-{
-    rb_out_put(out, RB_S("{\"name\":"));
-    rb_out_string(out, source->name);
-    if (source->external != NULL) {
-        rb_out_put(out, RB_S(",\"external\":{\"api\":"));
-        rb_out_string(out, source->external->api);
-        put_text(out, "deliver", source->external->deliver);
-        rb_out_put(out, RB_S("}"));
-    }
-    rb_out_put(out, RB_S(",\"lag\":0,\"active\":-1"));
-    if (source->filter_subject.len > 0) {
-        put_text(out, "filter_subject", source->filter_subject);
-    }
-    for (uint32_t i = 0; i < source->subject_transforms.count; i++) {
-        const struct rb_js_transform *transform =
-            &((const struct rb_js_transform *)source->subject_transforms.items)[i];
-        rb_out_put(out, i == 0 ? RB_S(",\"subject_transforms\":[{\"src\":") : RB_S(",{\"src\":"));
-        rb_out_string(out, transform->src);
-        put_text(out, "dest", transform->dest);
-        rb_out_put(out, i + 1 == source->subject_transforms.count ? RB_S("}]") : RB_S("}"));
-    }
-    rb_out_put(out, RB_S("}"));
-}
-
 void rb_js_write_info(struct rb_out *out, struct rb_js_stream *stream,
                       const struct rb_js_info_options *options)
 {
@@ -222,11 +197,11 @@ void rb_js_write_info(struct rb_out *out, struct rb_js_stream *stream,
     }
     if (config->mirror != NULL) {
         rb_out_put(out, RB_S(",\"mirror\":"));
-        write_source(out, config->mirror);
+        rb_js_source_write(out, stream, 0);
     }
     for (uint32_t i = 0; i < config->sources.count; i++) {
         rb_out_put(out, i == 0 ? RB_S(",\"sources\":[") : RB_S(","));
-        write_source(out, &((const struct rb_js_source_config *)config->sources.items)[i]);
+        rb_js_source_write(out, stream, i);
         rb_out_put(out, i + 1 == config->sources.count ? RB_S("]") : RB_S(""));
     }
     put_time(out, "ts", js->wall_ns);

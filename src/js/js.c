@@ -52,6 +52,7 @@ struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *ac
         own->js = js;
         own->account = account;
         rb_list_init(&own->streams);
+        rb_list_init(&own->sources);
         rb_map_init(&own->stream_map, js->budget, 0, name_equal, name_hash);
         rb_list_append(&js->accounts, &own->link);
     }
@@ -341,7 +342,8 @@ static void take_timer(struct rb_js *js, struct rb_timer *timer)
         rb_js_api_timer(js, timer);
         break;
     case RB_JS_TIMER_SOURCE:
-        rb_unreachable("no stream has sources yet");
+        rb_js_source_timer(alarm->owner);
+        break;
     }
 }
 
@@ -460,7 +462,7 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->groups_ready);
     rb_list_init(&js->ready);
     rb_list_init(&js->stepping);
-    rb_list_init(&js->dropped);
+    rb_list_init(&js->orphans);
     rb_js_pools_init(&js->pools, js->budget);
     set_clock(js);
     rb_wheel_init(&js->wheel, js->now_ns);
@@ -512,6 +514,7 @@ static void each_stream(struct rb_js *js, stream_visit visit, void *ctx)
 static void stop_listening(struct rb_js_stream *stream, void *ctx)
 {
     rb_js_stream_unlisten(stream);
+    rb_js_sources_stop(stream, false);
     rb_js_batches_drop(stream);
 }
 
@@ -629,6 +632,8 @@ void rb_js_destroy(struct rb_js *js)
         rb_map_deinit(&own->stream_map);
         rb_free(js->budget, own, sizeof(*own));
     }
+    rb_js_api_abandon(js);
+    rb_js_recover_deinit(js);
     rb_wal_destroy(js->log);
     if (js->store_home != NULL) {
         rb_msgstore_home_destroy(js->store_home);

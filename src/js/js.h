@@ -114,6 +114,7 @@ struct rb_js {
     struct rb_list accounts;     /* struct rb_js_account */
     struct rb_list groups_ready; /* struct rb_js_group.link: to be sent or committed this turn */
     struct rb_list ready;        /* struct rb_js_consumer.link: may have something to deliver */
+    struct rb_list orphans;      /* requests whose account went before their outcome came (api.c) */
     struct rb_list stepping;     /* streams being made or dropped that the log had no room for */
     struct rb_wheel wheel;       /* alarms, of kind enum rb_js_timer */
     struct rb_js_pools pools;    /* commands, ids, answers */
@@ -158,6 +159,7 @@ struct rb_js_account {
     struct rb_js_limits limits;
     bool enabled;
     struct rb_list streams; /* struct rb_js_stream.link, by name */
+    struct rb_list sources; /* struct rb_js_source.of_account */
     struct rb_map stream_map;
     uint32_t stream_count, consumer_count;
     int64_t memory, storage, reserved_memory, reserved_storage;

@@ -359,7 +359,9 @@ void rb_js_store(struct rb_js_stream *stream, const struct rb_command *given,
         give_up(stream, outcome);
     } else {
         outcome->seq = message.seq;
-        roll_up(stream, command, rb_js_rollup_of(headers), message.seq);
+        if (!keep) { /* what came with its sequence was rolled up where it came from */
+            roll_up(stream, command, rb_js_rollup_of(headers), message.seq);
+        }
         rb_js_stream_limit(stream, command->subject);
         rb_js_stream_announce(stream, command->subject, message.seq);
         if (republish) {
@@ -382,7 +384,7 @@ static bool skip_unwanted(struct rb_js_stream *stream, const struct rb_command *
         return false;
     }
     rb_msgstore_state(stream->store, &state);
-    outcome->seq = state.last_seq + 1;
+    outcome->seq = (command->flags & RB_COMMAND_KEEP_SEQ) != 0 ? command->seq : state.last_seq + 1;
     rb_msgstore_skip(stream->store, outcome->seq);
     if (!note_id(stream, headers, outcome->seq)) {
         give_up(stream, outcome);
@@ -405,6 +407,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
     struct rb_js_stream_inside *inside = stream->inside;
     struct rb_msgstore_state state;
     bool sourced = (command->flags & (RB_COMMAND_SOURCED | RB_COMMAND_MARKER)) != 0;
+    bool kept = (command->flags & RB_COMMAND_KEEP_SEQ) != 0;
     if (rb_js_message_bytes(stream, command->subject.len, command->text.len, command->header_len) >
         RECORD_MAX) {
         return refuse(outcome, 10077, "message too large");
@@ -417,7 +420,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
         if (!sourced && !check_headers(stream, command, headers, state.last_seq, outcome)) {
             return false;
         }
-        if (is_duplicate(stream, headers, outcome)) {
+        if (!kept && is_duplicate(stream, headers, outcome)) {
             return false;
         }
         if (!sourced && rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID) &&
@@ -425,7 +428,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
             rb_js_error_format(&outcome->error, 10070, "%.*s", RB_S_ARG(inside->last_msg_id));
             return false;
         }
-        if (!rb_js_check_rollup(stream, headers, outcome)) {
+        if (!kept && !rb_js_check_rollup(stream, headers, outcome)) {
             return false;
         }
     }
@@ -437,13 +440,14 @@ static void publish(struct rb_js_stream *stream, const struct rb_command *comman
                     struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     static const struct rb_js_staged nothing = { 0 };
-    if (!rb_js_check_size(stream, command, outcome) ||
+    bool kept = (command->flags & RB_COMMAND_KEEP_SEQ) != 0;
+    if ((!kept && !rb_js_check_size(stream, command, outcome)) ||
         !rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         skip_unwanted(stream, command, headers, outcome)) {
         return;
     }
     if (rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) &&
-        rb_js_check_ttl(headers, outcome) &&
+        (kept || rb_js_check_ttl(headers, outcome)) &&
         rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP), &nothing,
                          outcome)) {
         rb_js_store(stream, command, headers, outcome);
@@ -482,6 +486,81 @@ void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *cou
     rb_js_counted_free(stream, counted);
 }
 
+static void apply(struct rb_js_stream *stream, const struct rb_command *command,
+                  struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    if (!check(stream, command, headers, outcome)) {
+        return;
+    }
+    if (!stream->config->allow_msg_counter) {
+        publish(stream, command, headers, outcome);
+    } else if ((command->flags & RB_COMMAND_KEEP_SEQ) == 0) {
+        count(stream, command, headers, outcome);
+    } else { /* restored: the total is in it */
+        publish(stream, command, headers, outcome);
+        if (outcome->error.code == 0 && !rb_js_counter_note_stored(stream, command, outcome->seq)) {
+            give_up(stream, outcome);
+        }
+    }
+}
+
+/* It does not follow what was taken before it, or there is no room for it: it has to come again. */
+static void hold(struct rb_js_outcome *outcome)
+{
+    if (outcome->error.code == 0) {
+        rb_js_error_set(&outcome->error, 10077, "message of another stream is out of order");
+    }
+    outcome->held = true;
+}
+
+static bool is_want_of_room(const struct rb_js_error *error)
+{
+    return error->code == 10077 || error->code == 10023 || error->code == 10002;
+}
+
+/* Of a mirror, or restored: command->value is the last sequence that must be there, 0: whatever it is. */
+static void apply_kept(struct rb_js_stream *stream, const struct rb_command *command,
+                       struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_msgstore_state state;
+    struct rb_js_source_header source;
+    rb_msgstore_state(stream->store, &state);
+    if (command->seq <= state.last_seq ||
+        (command->value != 0 && command->value != state.last_seq)) {
+        hold(outcome);
+        return;
+    }
+    bool sourced = rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) &&
+                   rb_js_source_header_parse(headers->value[RB_JS_H_STREAM_SOURCE], &source);
+    apply(stream, command, headers,
+          outcome); /* from here on `headers` may be of a copy that is gone */
+    if (outcome->error.code != 0) {
+        hold(outcome);
+    } else if (sourced && !rb_js_place_set(&stream->inside->places, &source)) {
+        give_up(stream, outcome);
+    }
+}
+
+/* Of a source: command->value is how far it must have come. What is refused for good is left out, as its origin's deletions are. */
+static void apply_sourced(struct rb_js_stream *stream, const struct rb_command *command,
+                          struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_places *places = &stream->inside->places;
+    struct rb_js_source_header source;
+    if (!rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) ||
+        !rb_js_source_header_parse(headers->value[RB_JS_H_STREAM_SOURCE], &source) ||
+        rb_js_place_of(places, &source, NULL) != command->value) {
+        hold(outcome);
+        return;
+    }
+    apply(stream, command, headers, outcome);
+    if (is_want_of_room(&outcome->error)) {
+        hold(outcome);
+    } else if (!rb_js_place_set(places, &source)) {
+        give_up(stream, outcome);
+    }
+}
+
 void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *command,
                          struct rb_js_outcome *outcome)
 {
@@ -489,18 +568,12 @@ void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *c
     rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
     (void)rb_js_stream_clock(stream, command);
     rb_counter_add(&stream->account->js->stats.publishes, 1);
-    if (!check(stream, command, &headers, outcome)) {
-        return;
-    }
-    if (!stream->config->allow_msg_counter) {
-        publish(stream, command, &headers, outcome);
-    } else if ((command->flags & RB_COMMAND_KEEP_SEQ) == 0) {
-        count(stream, command, &headers, outcome);
-    } else { /* restored: the total is in it */
-        publish(stream, command, &headers, outcome);
-        if (outcome->error.code == 0 && !rb_js_counter_note_stored(stream, command, outcome->seq)) {
-            give_up(stream, outcome);
-        }
+    if ((command->flags & RB_COMMAND_KEEP_SEQ) != 0) {
+        apply_kept(stream, command, &headers, outcome);
+    } else if ((command->flags & RB_COMMAND_SOURCED) != 0) {
+        apply_sourced(stream, command, &headers, outcome);
+    } else {
+        apply(stream, command, &headers, outcome);
     }
 }
 

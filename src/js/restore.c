@@ -17,6 +17,7 @@
 #include "base/nuid.h"
 #include "core/account.h"
 #include "js/archive.h"
+#include "js/source.h"
 #include "js/transfer.h"
 #include "proto/s2.h"
 
@@ -276,6 +277,8 @@ static void take_outcome(struct restore *restore, struct rb_js_stream *stream,
         fail(restore, "stream was removed");
     } else if (restore->step == STEP_FAILED) {
         drop_stream(restore);
+    } else if (restore->step == STEP_MAKE || restore->step == STEP_UPDATE) {
+        rb_js_sources_hold(stream, restore->step == STEP_MAKE); /* nothing is pulled meanwhile */
     }
     go_on_later(restore);
 }

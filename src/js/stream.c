@@ -107,6 +107,7 @@ void rb_js_stream_unname(struct rb_js_stream *stream)
         return;
     }
     rb_js_stream_unlisten(stream);
+    rb_js_sources_stop(stream, !account->js->closing);
     rb_js_batches_drop(stream);
     rb_wheel_disarm(&account->js->wheel, &stream->inside->alarm.timer);
     bool found = rb_map_remove(&account->stream_map, rb_slice_hash(stream->name), stream);
@@ -224,6 +225,8 @@ static void free_inside(struct rb_js_stream *stream)
     }
     rb_js_dedup_deinit(&inside->dedup);
     rb_js_counters_deinit(&inside->counters);
+    rb_js_places_deinit(&inside->places);
+    rb_js_sources_free(stream);
     rb_js_expiry_deinit(&inside->expiry);
     rb_free(js->budget, inside->gone, inside->gone_cap * sizeof(*inside->gone));
     rb_free(js->budget, inside, sizeof(*inside));
@@ -301,6 +304,8 @@ enum rb_err rb_js_stream_make(struct rb_js_account *account, uint64_t group, uin
     rb_map_init(&stream->consumer_map, js->budget, 0, consumer_equal, consumer_hash);
     rb_js_dedup_init(&inside->dedup, &js->pools);
     rb_js_counters_init(&inside->counters, &js->pools);
+    rb_js_places_init(&inside->places, js->budget);
+    rb_list_init(&inside->sources);
     rb_js_expiry_init(&inside->expiry, js->budget);
     rb_timer_init(&inside->alarm.timer, RB_JS_TIMER_STREAM);
     inside->alarm.owner = stream;
@@ -359,6 +364,7 @@ void rb_js_stream_go_offline(struct rb_js_stream *stream, const char *why)
                RB_S_ARG(stream->name), RB_S_ARG(stream->account->account->name), why);
     stream->phase = RB_JS_STREAM_OFFLINE;
     rb_js_stream_unlisten(stream);
+    rb_js_sources_stop(stream, false);
     rb_js_batches_drop(stream);
     rb_js_group_stop(&stream->group, RB_ERR_CORRUPT);
     rb_wheel_disarm(&js->wheel, &stream->inside->alarm.timer);
@@ -377,10 +383,12 @@ void rb_js_stream_opened(struct rb_js_stream *stream)
     stream->phase = RB_JS_STREAM_SERVING;
     stream->replaying = false;
     rb_js_stream_settle(stream);
-    if (rb_js_stream_listen(stream) != RB_OK || rb_js_direct_open(stream) != RB_OK) {
+    if (rb_js_stream_listen(stream) != RB_OK || rb_js_direct_open(stream) != RB_OK ||
+        rb_js_sources_configure(stream) != RB_OK) {
         rb_js_stream_go_offline(stream, "memory budget spent: its subjects are not subscribed");
         return;
     }
+    rb_js_sources_wake(stream->account, stream->name);
     for (struct rb_list *link = stream->consumers.next, *next; link != &stream->consumers;
          link = next) {
         next = link->next;
@@ -407,7 +415,7 @@ void rb_js_stream_apply(void *owner, const struct rb_command *command, uint64_t 
     struct rb_js_outcome *outcome = &stream->inside->outcome;
     outcome->error.code = 0;
     outcome->seq = outcome->value = 0;
-    outcome->duplicate = outcome->created = false;
+    outcome->duplicate = outcome->created = outcome->held = false;
     outcome->total = rb_slice_of(NULL, 0);
     outcome->consumer = NULL;
     *ret_outcome = outcome;

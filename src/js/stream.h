@@ -22,6 +22,7 @@ struct rb_js_outcome {
     uint64_t seq;             /* PUBLISH: of the message; DELETE */
     uint64_t value;           /* PURGE: removed */
     bool duplicate, created;
+    bool held; /* PUBLISH from another stream: it was not taken, and what follows will not be */
     struct rb_slice total; /* PUBLISH into a counter: what it is now; borrowed, empty: it is none */
     struct rb_js_consumer *consumer; /* CONSUMER */
 };

@@ -67,8 +67,9 @@ static const struct rb_doc_field source_fields[] = {
     OF_TYPE(struct rb_js_source_config, external, RB_DOC_OBJECT, RB_DOC_OMIT, external_type),
     OF_TYPE(struct rb_js_source_config, consumer, RB_DOC_OBJECT, RB_DOC_OMIT, source_consumer_type),
 };
-static const struct rb_doc_type source_type = { "StreamSource", sizeof(struct rb_js_source_config),
-                                                source_fields, COUNT(source_fields) };
+const struct rb_doc_type rb_js_source_config_type = { "StreamSource",
+                                                      sizeof(struct rb_js_source_config),
+                                                      source_fields, COUNT(source_fields) };
 
 static const struct rb_doc_field limits_fields[] = {
     FIELD(struct rb_js_consumer_limits, inactive_threshold, RB_DOC_DURATION, RB_DOC_OMIT),
@@ -102,13 +103,13 @@ static const struct rb_doc_field config_fields[] = {
     FIELD(CONFIG, no_ack, RB_DOC_BOOL, RB_DOC_OMIT),
     FIELD(CONFIG, duplicate_window, RB_DOC_DURATION, RB_DOC_OMIT),
     OF_TYPE(CONFIG, placement, RB_DOC_OBJECT, RB_DOC_OMIT, placement_type),
-    OF_TYPE(CONFIG, mirror, RB_DOC_OBJECT, RB_DOC_OMIT, source_type),
+    OF_TYPE(CONFIG, mirror, RB_DOC_OBJECT, RB_DOC_OMIT, rb_js_source_config_type),
     {
         .name = "sources",
         .kind = RB_DOC_OBJECTS,
         .flags = RB_DOC_OMIT | RB_DOC_POINTERS,
         .offset = offsetof(CONFIG, sources),
-        .type = &source_type,
+        .type = &rb_js_source_config_type,
     },
     ENUM(CONFIG, compression, RB_DOC_TEXT, compression_names, "unknown compression algorithm"),
     FIELD(CONFIG, first_seq, RB_DOC_U64, RB_DOC_OMIT),

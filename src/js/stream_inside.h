@@ -5,6 +5,7 @@
 #include "js/dedup.h"
 #include "js/expiry.h"
 #include "js/msg_headers.h"
+#include "js/source.h"
 #include "js/stream.h"
 #include "proto/transform.h"
 
@@ -65,6 +66,7 @@ struct rb_js_stream_inside {
     struct rb_slice last_msg_id;
     struct rb_js_dedup dedup;
     struct rb_js_expiry expiry;
+    struct rb_js_places places;
     struct rb_js_counters counters; /* empty unless the stream counts */
     /* the rest */
     uint64_t counted_bytes,
@@ -88,6 +90,9 @@ struct rb_js_stream_inside {
     bool checkpointing, checkpoint_again;
     uint64_t log_bytes_before, checkpoint_failed_ns;
     struct rb_js_recovery *recovery;
+    /* what is pulled */
+    struct rb_list sources; /* struct rb_js_source, as configured; ended ones behind them */
+    bool sources_held;
     /* batches */
     struct rb_list batches; /* struct rb_js_batch, oldest activity first */
     uint32_t batch_count;

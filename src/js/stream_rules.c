@@ -5,6 +5,7 @@
 
 #include "js/duration.h"
 #include "js/js.h"
+#include "js/source.h"
 #include "js/stream.h"
 #include "js/stream_inside.h"
 #include "proto/subject.h"
@@ -228,11 +229,8 @@ static bool check_options(struct check *c)
             return invalid(c, "async persist mode is not supported with atomic batch publish");
         }
     }
-    if (config->mirror != NULL) {
-        return unsupported(c, "mirror");
-    }
-    if (config->sources.count > 0) {
-        return unsupported(c, "sources");
+    if (!rb_js_source_rules(c->account, config, c->update, c->error)) {
+        return false;
     }
     if (config->allow_batched) {
         return unsupported(c, "allow_batched");
@@ -277,7 +275,7 @@ static bool check_reserved(struct check *c, struct rb_slice subject)
 static bool check_subjects(struct check *c)
 {
     struct rb_js_stream_config *config = c->config;
-    if (config->subjects.count == 0) {
+    if (config->subjects.count == 0 && config->mirror == NULL && config->sources.count == 0) {
         struct rb_slice *items = rb_arena_take(c->arena, sizeof(*items));
         if (items == NULL) {
             return refused(c, 10023);
@@ -471,6 +469,11 @@ static bool check_update(struct check *c)
     if (config->persist_mode != old->persist_mode) {
         return invalid(c, "stream configuration update can not change persist mode");
     }
+    if (config->mirror != NULL &&
+        (old->mirror == NULL ||
+         !rb_doc_equal(&rb_js_source_config_type, config->mirror, old->mirror))) {
+        return refused(c, 10055);
+    }
     if (config->sealed && !old->sealed) {
         config->max_age = 0;
         config->discard = RB_JS_DISCARD_NEW;
@@ -536,7 +539,8 @@ bool rb_js_stream_config_check(struct rb_js_account *account, struct rb_js_strea
     }
     bool good = check_texts(&c) && check_limits(&c) && check_window(&c) && check_options(&c) &&
                 check_subjects(&c) && check_bytes(&c) && check_transform(&c) &&
-                check_republish(&c) && check_placement(&c) && (update == NULL || check_update(&c));
+                check_republish(&c) && check_placement(&c) &&
+                rb_js_source_cycles(account, config, error) && (update == NULL || check_update(&c));
     if (!good) {
         return false;
     }
