@@ -201,11 +201,8 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
         !check_sequences(stream, view, command, headers, last_seq, outcome)) {
         return false;
     }
-    if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE)) {
-        return refuse(outcome, 10188, NULL);
-    }
-    if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE_NEXT)) {
-        return refuse(outcome, 10212, NULL);
+    if (!rb_js_schedule_check(stream, command, headers, outcome)) {
+        return false;
     }
     if (!check_rollup(stream, view, headers, outcome) ||
         !rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP),
@@ -240,11 +237,29 @@ static bool check_all(struct rb_js_stream *stream, struct rb_slice commands, str
     return true;
 }
 
+static void store_scheduled(struct rb_js_stream *stream, const struct rb_command *command,
+                            struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_scheduled scheduled;
+    if (!rb_js_schedule_begin(stream, command, headers, &scheduled, outcome)) {
+        rb_js_stream_go_offline(stream, "memory was refused while a batch was stored");
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(scheduled.command.text.ptr, scheduled.command.header_len),
+                       headers);
+    rb_js_store_or_skip(stream, &scheduled.command, headers, outcome);
+    rb_js_schedule_end(stream, &scheduled, outcome);
+}
+
 static void store(struct rb_js_stream *stream, const struct rb_command *command,
                   struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     struct rb_js_counter_value before;
     struct rb_js_counted counted;
+    if (stream->config->allow_msg_schedules) {
+        store_scheduled(stream, command, headers, outcome);
+        return;
+    }
     if (!stream->config->allow_msg_counter) {
         rb_js_store_or_skip(stream, command, headers, outcome);
         return;

@@ -38,6 +38,7 @@ enum rb_command_flags {
     RB_COMMAND_MARKER = 8, /* a delete marker or a message that a schedule produced */
     RB_COMMAND_NO_ROOM =
         16, /* no room in the server when it was proposed: to be refused, once its other checks are passed */
+    RB_COMMAND_NO_ZONE = 64, /* the time zone of a schedule was not known when it was proposed */
     RB_COMMAND_OVER_ACCOUNT = 32, /* the same for the account's limit */
 };
 struct rb_command {

@@ -158,6 +158,10 @@ void rb_js_stream_stamp(struct rb_js_stream *stream, struct rb_command *command)
     bool memory = stream->config->storage == RB_JS_MEMORY;
     uint64_t more = stream->group.pending_bytes + command->subject.len + command->text.len;
     command->time_ns = js->wall_ns;
+    if (command->header_len > 0) {
+        command->flags |=
+            rb_js_schedule_flags(stream, rb_slice_of(command->text.ptr, command->header_len));
+    }
     int64_t server = atomic_load_explicit(memory ? &js->shared->memory : &js->shared->storage,
                                           memory_order_relaxed);
     if (over(memory ? js->settings->max_memory : js->settings->max_storage, server, more) ||

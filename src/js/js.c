@@ -269,6 +269,8 @@ static void loaded(struct rb_js *js, struct rb_msgstore_wait *wait)
         rb_js_consumer_loaded(wait->owner);
     } else if (wait->tag == RB_JS_WAIT_API) {
         rb_js_api_loaded(js, wait);
+    } else {
+        rb_js_schedule_loaded(wait->owner);
     }
 }
 
@@ -343,6 +345,9 @@ static void take_timer(struct rb_js *js, struct rb_timer *timer)
         break;
     case RB_JS_TIMER_SOURCE:
         rb_js_source_timer(alarm->owner);
+        break;
+    case RB_JS_TIMER_SCHEDULE:
+        rb_js_schedule_timer(alarm->owner);
         break;
     }
 }
@@ -464,6 +469,7 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->stepping);
     rb_list_init(&js->orphans);
     rb_js_pools_init(&js->pools, js->budget);
+    rb_zones_init(&js->zones, js->budget);
     set_clock(js);
     rb_wheel_init(&js->wheel, js->now_ns);
     rb_timer_init(&js->checkpoint_alarm.timer, RB_JS_TIMER_CHECKPOINT);
@@ -515,6 +521,7 @@ static void stop_listening(struct rb_js_stream *stream, void *ctx)
 {
     rb_js_stream_unlisten(stream);
     rb_js_sources_stop(stream, false);
+    rb_js_schedules_stop(stream);
     rb_js_batches_drop(stream);
 }
 
@@ -638,6 +645,7 @@ void rb_js_destroy(struct rb_js *js)
     if (js->store_home != NULL) {
         rb_msgstore_home_destroy(js->store_home);
     }
+    rb_zones_deinit(&js->zones);
     rb_js_pools_deinit(&js->pools);
     rb_free(js->budget, js, sizeof(*js));
 }

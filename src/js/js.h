@@ -21,6 +21,7 @@
 #include "js/config.h"
 #include "js/errors.h"
 #include "js/pools.h"
+#include "js/zone.h"
 #include "ringbus/disk.h"
 #include "ringbus/log.h"
 #include "ringbus/metric.h"
@@ -117,6 +118,7 @@ struct rb_js {
     struct rb_list orphans;      /* requests whose account went before their outcome came (api.c) */
     struct rb_list stepping;     /* streams being made or dropped that the log had no room for */
     struct rb_wheel wheel;       /* alarms, of kind enum rb_js_timer */
+    struct rb_zones zones;       /* that schedules named */
     struct rb_js_pools pools;    /* commands, ids, answers */
     struct rb_js_alarm checkpoint_alarm;
     struct rb_js_start *start; /* recover.c; NULL once everything is recovered */
@@ -142,6 +144,7 @@ enum rb_js_timer {
     RB_JS_TIMER_CHECKPOINT,   /* recover.c */
     RB_JS_TIMER_API,          /* api: snapshot flow and the like */
     RB_JS_TIMER_SOURCE,
+    RB_JS_TIMER_SCHEDULE, /* schedule.c: one is due */
 };
 
 /** What write->tag of a write to the log says. */

@@ -89,11 +89,8 @@ static bool check_headers(struct rb_js_stream *stream, const struct rb_command *
         rb_js_header_number(headers->value[RB_JS_H_EXPECTED_LAST_SEQ]) != last_seq) {
         return wrong_sequence(outcome, last_seq);
     }
-    if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE)) {
-        return refuse(outcome, 10188, NULL);
-    }
-    if (rb_js_headers_has(headers, RB_JS_H_SCHEDULE_NEXT)) {
-        return refuse(outcome, 10212, NULL);
+    if (!rb_js_schedule_check(stream, command, headers, outcome)) {
+        return false;
     }
     return !rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) || refuse(outcome, 10227, NULL);
 }
@@ -486,13 +483,28 @@ void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *cou
     rb_js_counted_free(stream, counted);
 }
 
+static void schedule(struct rb_js_stream *stream, const struct rb_command *command,
+                     struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_scheduled scheduled;
+    if (!rb_js_schedule_begin(stream, command, headers, &scheduled, outcome)) {
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(scheduled.command.text.ptr, scheduled.command.header_len),
+                       headers);
+    publish(stream, &scheduled.command, headers, outcome);
+    rb_js_schedule_end(stream, &scheduled, outcome);
+}
+
 static void apply(struct rb_js_stream *stream, const struct rb_command *command,
                   struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     if (!check(stream, command, headers, outcome)) {
         return;
     }
-    if (!stream->config->allow_msg_counter) {
+    if (stream->config->allow_msg_schedules) {
+        schedule(stream, command, headers, outcome);
+    } else if (!stream->config->allow_msg_counter) {
         publish(stream, command, headers, outcome);
     } else if ((command->flags & RB_COMMAND_KEEP_SEQ) == 0) {
         count(stream, command, headers, outcome);
@@ -572,8 +584,11 @@ void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *c
         apply_kept(stream, command, &headers, outcome);
     } else if ((command->flags & RB_COMMAND_SOURCED) != 0) {
         apply_sourced(stream, command, &headers, outcome);
-    } else {
+    } else if ((command->flags & RB_COMMAND_MARKER) == 0 ||
+               rb_js_schedule_is(stream, &headers, command->value)) {
         apply(stream, command, &headers, outcome);
+    } else {
+        hold(outcome); /* of a schedule that was replaced */
     }
 }
 

@@ -108,6 +108,7 @@ void rb_js_stream_unname(struct rb_js_stream *stream)
     }
     rb_js_stream_unlisten(stream);
     rb_js_sources_stop(stream, !account->js->closing);
+    rb_js_schedules_stop(stream);
     rb_js_batches_drop(stream);
     rb_wheel_disarm(&account->js->wheel, &stream->inside->alarm.timer);
     bool found = rb_map_remove(&account->stream_map, rb_slice_hash(stream->name), stream);
@@ -226,6 +227,7 @@ static void free_inside(struct rb_js_stream *stream)
     rb_js_dedup_deinit(&inside->dedup);
     rb_js_counters_deinit(&inside->counters);
     rb_js_places_deinit(&inside->places);
+    rb_js_schedules_deinit(stream);
     rb_js_sources_free(stream);
     rb_js_expiry_deinit(&inside->expiry);
     rb_free(js->budget, inside->gone, inside->gone_cap * sizeof(*inside->gone));
@@ -305,6 +307,7 @@ enum rb_err rb_js_stream_make(struct rb_js_account *account, uint64_t group, uin
     rb_js_dedup_init(&inside->dedup, &js->pools);
     rb_js_counters_init(&inside->counters, &js->pools);
     rb_js_places_init(&inside->places, js->budget);
+    rb_js_schedules_init(stream);
     rb_list_init(&inside->sources);
     rb_js_expiry_init(&inside->expiry, js->budget);
     rb_timer_init(&inside->alarm.timer, RB_JS_TIMER_STREAM);
@@ -365,6 +368,7 @@ void rb_js_stream_go_offline(struct rb_js_stream *stream, const char *why)
     stream->phase = RB_JS_STREAM_OFFLINE;
     rb_js_stream_unlisten(stream);
     rb_js_sources_stop(stream, false);
+    rb_js_schedules_stop(stream);
     rb_js_batches_drop(stream);
     rb_js_group_stop(&stream->group, RB_ERR_CORRUPT);
     rb_wheel_disarm(&js->wheel, &stream->inside->alarm.timer);
@@ -389,6 +393,7 @@ void rb_js_stream_opened(struct rb_js_stream *stream)
         return;
     }
     rb_js_sources_wake(stream->account, stream->name);
+    rb_js_schedules_open(stream);
     for (struct rb_list *link = stream->consumers.next, *next; link != &stream->consumers;
          link = next) {
         next = link->next;

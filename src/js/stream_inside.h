@@ -5,6 +5,7 @@
 #include "js/dedup.h"
 #include "js/expiry.h"
 #include "js/msg_headers.h"
+#include "js/schedule.h"
 #include "js/source.h"
 #include "js/stream.h"
 #include "proto/transform.h"
@@ -67,6 +68,7 @@ struct rb_js_stream_inside {
     struct rb_js_dedup dedup;
     struct rb_js_expiry expiry;
     struct rb_js_places places;
+    struct rb_js_schedules schedules;
     struct rb_js_counters counters; /* empty unless the stream counts */
     /* the rest */
     uint64_t counted_bytes,

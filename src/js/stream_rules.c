@@ -193,8 +193,38 @@ static bool check_counter(struct check *c)
     if (config->retention != RB_JS_LIMITS) {
         return invalid(c, "counter stream can only use limits retention");
     }
-    return !config->allow_msg_schedules ||
-           invalid(c, "counter stream cannot use message schedules");
+    return config->retention == RB_JS_LIMITS ||
+           invalid(c, "counter stream can only use limits retention");
+}
+
+static bool check_persist(struct check *c)
+{
+    const struct rb_js_stream_config *config = c->config;
+    if (config->persist_mode == RB_JS_PERSIST_ASYNC) {
+        if (config->storage != RB_JS_FILE) {
+            return invalid(c, "async persist mode is only supported on file storage");
+        }
+        if (config->num_replicas > 1) {
+            return invalid(c, "async persist mode is not supported on replicated streams");
+        }
+        if (config->allow_atomic) {
+            return invalid(c, "async persist mode is not supported with atomic batch publish");
+        }
+    }
+    return true;
+}
+
+/* What is known, and refused by name. */
+static bool check_supported(struct check *c)
+{
+    const struct rb_js_stream_config *config = c->config;
+    if (config->allow_batched) {
+        return unsupported(c, "allow_batched");
+    }
+    if (config->compression == RB_JS_COMPRESSION_S2) {
+        return unsupported(c, "compression s2");
+    }
+    return true;
 }
 
 static bool check_options(struct check *c)
@@ -229,16 +259,12 @@ static bool check_options(struct check *c)
             return invalid(c, "async persist mode is not supported with atomic batch publish");
         }
     }
-    if (!rb_js_source_rules(c->account, config, c->update, c->error)) {
-        return false;
+    if (config->allow_msg_schedules) {
+        config->allow_rollup_hdrs = true;
+        config->deny_purge = false;
     }
-    if (config->allow_batched) {
-        return unsupported(c, "allow_batched");
-    }
-    if (config->compression == RB_JS_COMPRESSION_S2) {
-        return unsupported(c, "compression s2");
-    }
-    return true;
+    return check_persist(c) && rb_js_source_rules(c->account, config, c->update, c->error) &&
+           check_supported(c);
 }
 
 /* Subjects that are the server's own. */

@@ -1,6 +1,6 @@
 /* stream_state.c - what a checkpoint holds beside the messages: everything that commands made of the stream. Little-endian:
  *
- *   version 2, clock, id of the last message, configuration as JSON, ids seen, due messages, places of sources, totals of counters, next consumer's
+ *   version 2, clock, id of the last message, configuration as JSON, ids seen, due messages, places of sources, schedules, totals of counters, next consumer's
  *   id, consumers
  */
 #include "js/consumer.h"
@@ -25,6 +25,7 @@ void rb_js_stream_save(struct rb_js_stream *stream, struct rb_out *out)
     rb_js_dedup_save(&inside->dedup, out);
     rb_js_expiry_save(&inside->expiry, out);
     rb_js_places_save(&inside->places, out);
+    rb_js_schedules_save(stream, out);
     rb_js_counters_save(&inside->counters, stream, out);
     rb_js_put_number(out, stream->next_consumer_id);
     for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
@@ -96,6 +97,9 @@ enum rb_err rb_js_stream_load(struct rb_js_stream *stream, struct rb_slice blob)
     }
     if (err == RB_OK) {
         err = rb_js_places_load(&inside->places, &reader);
+    }
+    if (err == RB_OK) {
+        err = rb_js_schedules_load(stream, &reader);
     }
     if (err == RB_OK) {
         err = rb_js_counters_load(&inside->counters, &reader);
