@@ -261,7 +261,7 @@ static void take_status(struct rb_js_source *source, const struct rb_msg *msg)
         if (source->consumer_seq == 0) {
             source->consumer_seq = consumer_seq; /* of an earlier life of this consumer */
         } else {
-            rb_js_source_again(source, 0); /* something was missed */
+            rb_js_source_failed(source); /* something was missed */
         }
     }
 }
@@ -294,7 +294,7 @@ static void take_message(struct rb_js_source *source, const struct rb_msg *msg)
         return; /* not of a consumer */
     }
     if (source->consumer_seq != 0 && arrival.consumer_seq != source->consumer_seq + 1) {
-        rb_js_source_again(source, 0);
+        rb_js_source_failed(source);
         return;
     }
     source->consumer_seq = arrival.consumer_seq;

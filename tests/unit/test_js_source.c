@@ -233,6 +233,10 @@ static void queues_are_emptied(void **state)
     wait_for(rig, "S", 23);
     wait_for(rig, "W", 0);
     expect_bodies(rig, "S", 23);
+    expect_info(rig, "W", "\"consumer_count\":1");
+    assert_true(js_rig_delete(rig, "S", NULL));
+    js_rig_advance(rig, SECOND_NS);
+    expect_info(rig, "W", "\"consumer_count\":0");
 }
 
 static void promotion(void **state)
