@@ -20,7 +20,12 @@ void rb_js_api_loaded(struct rb_js *js, struct rb_msgstore_wait *wait);
 void rb_js_api_timer(struct rb_js *js, struct rb_timer *timer);
 
 /** Whose a wait for a body is. */
-enum rb_js_wait_tag { RB_JS_WAIT_CONSUMER = 1, RB_JS_WAIT_API, RB_JS_WAIT_STREAM };
+enum rb_js_wait_tag {
+    RB_JS_WAIT_CONSUMER = 1,
+    RB_JS_WAIT_API,
+    RB_JS_WAIT_STREAM,
+    RB_JS_WAIT_SCHEDULE,
+};
 
 /* Documents, for the API, advisories and the monitor. Each writes members without braces, no leading comma. */
 void rb_js_write_stream_info(struct rb_out *out, struct rb_js_stream *stream, bool deleted_details,

@@ -269,7 +269,7 @@ static void loaded(struct rb_js *js, struct rb_msgstore_wait *wait)
         rb_js_consumer_loaded(wait->owner);
     } else if (wait->tag == RB_JS_WAIT_API) {
         rb_js_api_loaded(js, wait);
-    } else {
+    } else if (wait->tag == RB_JS_WAIT_SCHEDULE) {
         rb_js_schedule_loaded(wait->owner);
     }
 }

@@ -167,7 +167,7 @@ static bool put(struct rb_js_stream *stream, struct rb_slice subject, struct rb_
     rb_timer_init(&schedule->alarm.timer, RB_JS_TIMER_SCHEDULE);
     schedule->alarm.owner = schedule;
     schedule->wait.owner = schedule;
-    schedule->wait.tag = RB_JS_WAIT_STREAM;
+    schedule->wait.tag = RB_JS_WAIT_SCHEDULE;
     struct rb_js_schedule *old = find(stream, subject_of(schedule));
     if (old != NULL) {
         drop(old);
