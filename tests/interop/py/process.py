@@ -168,9 +168,8 @@ def check_unknown_word(binary):
 
 def check_flags_refused(binary):
     if not servers.is_ringbus(binary):
-        raise Skipped("only ringbus refuses -js")
-    for args in (["-js"], ["--cluster", "nats://127.0.0.1:-1"], ["--routes=nats://h:1"],
-                 ["-profile", "1"]):
+        raise Skipped("only ringbus refuses them")
+    for args in (["--cluster", "nats://127.0.0.1:-1"], ["--routes=nats://h:1"], ["-profile", "1"]):
         code, out, err = command(binary, "-a", "127.0.0.1", "-p", "-1", *args)
         expect(code == 1, "%s: exit code %d" % (args, code))
         expect("not supported" in out + err, "%s prints %r" % (args, (out + err)[:200]))
