@@ -104,6 +104,13 @@ void rb_index_skip(struct rb_index *index, uint64_t seq)
     }
 }
 
+void rb_index_newest(struct rb_index *index, uint64_t time_us)
+{
+    if (time_us > index->table.newest_us) {
+        index->table.newest_us = time_us;
+    }
+}
+
 bool rb_index_remove(struct rb_index *index, uint64_t seq)
 {
     const struct rb_sequences_entry *entry = rb_sequences_find(&index->pages, &index->table, seq);

@@ -41,6 +41,8 @@ RB_MUST_CHECK enum rb_err rb_index_append(struct rb_index *index,
                                           const struct rb_index_message *message);
 /** Removing, skipping and moving need no memory. */
 void rb_index_skip(struct rb_index *index, uint64_t seq);
+/** A message of that time was appended and is gone again. */
+void rb_index_newest(struct rb_index *index, uint64_t time_us);
 bool rb_index_remove(struct rb_index *index, uint64_t seq);
 /** False: not there. The subject is not set. */
 bool rb_index_find(const struct rb_index *index, uint64_t seq,

@@ -65,6 +65,14 @@ void rb_msgstore_skip(struct rb_msgstore *store, uint64_t seq)
     }
 }
 
+void rb_msgstore_skip_at(struct rb_msgstore *store, uint64_t seq, uint64_t time_ns)
+{
+    if (seq > store->last_seq) {
+        rb_msgstore_skip(store, seq);
+        rb_index_newest(store->index, time_ns / 1000);
+    }
+}
+
 static void remove_found(struct rb_msgstore *store, const struct rb_index_message *entry,
                          bool erase)
 {

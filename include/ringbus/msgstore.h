@@ -151,6 +151,8 @@ RB_MUST_CHECK enum rb_err rb_msgstore_append(struct rb_msgstore *store,
                                              const struct rb_message *message);
 /** Sequences up to `seq` are used up, without messages. No-op when they are already. */
 void rb_msgstore_skip(struct rb_msgstore *store, uint64_t seq);
+/** The same for a message that is not kept: it counts as the newest ever appended. */
+void rb_msgstore_skip_at(struct rb_msgstore *store, uint64_t seq, uint64_t time_ns);
 /** False: it is not there. `erase`: its bytes on disk are overwritten too, in the background. */
 bool rb_msgstore_remove(struct rb_msgstore *store, uint64_t seq, bool erase);
 /**

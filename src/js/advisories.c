@@ -44,35 +44,20 @@ void rb_js_advise_audit(struct rb_js_request *request, struct rb_slice response)
     rb_out_deinit(&members);
 }
 
-/* To the system account, which has no JetStream of its own. */
 void rb_js_advise_limit(struct rb_js_account *account, uint64_t dropped)
 {
     struct rb_js *js = account->js;
-    struct rb_account *system = rb_account_system(js->core);
-    struct rb_slice subject = RB_S("$JS.EVENT.ADVISORY.API.LIMIT_REACHED");
-    if (system == NULL || !rb_account_wanted(system, subject)) {
-        return;
+    struct rb_out members;
+    rb_out_init(&members, js->budget);
+    rb_out_put(&members, RB_S("\"server\":"));
+    rb_out_string(&members, js->settings->server_name);
+    rb_out_printf(&members, ",\"dropped\":%" PRIu64, dropped);
+    if (!members.failed) {
+        rb_js_advise_system(js, RB_S("$JS.EVENT.ADVISORY.API.LIMIT_REACHED"),
+                            RB_S("io.nats.jetstream.advisory.v1.api_limit_reached"),
+                            rb_out_slice(&members));
     }
-    char id[RB_NUID_LEN];
-    struct rb_out out;
-    rb_nuid(js->env, id);
-    rb_out_init(&out, js->budget);
-    rb_out_printf(&out,
-                  "{\"type\":\"io.nats.jetstream.advisory.v1.api_limit_reached\",\"id\":\"%.*s\","
-                  "\"timestamp\":",
-                  RB_NUID_LEN, id);
-    rb_out_time(&out, (int64_t)js->wall_ns);
-    rb_out_put(&out, RB_S(",\"server\":"));
-    rb_out_string(&out, js->settings->server_name);
-    if (js->settings->domain.len > 0) {
-        rb_out_put(&out, RB_S(",\"domain\":"));
-        rb_out_string(&out, js->settings->domain);
-    }
-    rb_out_printf(&out, ",\"dropped\":%" PRIu64 "}", dropped);
-    if (!out.failed) {
-        (void)rb_account_publish(system, subject, RB_S(""), 0, rb_out_slice(&out));
-    }
-    rb_out_deinit(&out);
+    rb_out_deinit(&members);
 }
 
 static const char *past(const char *action)

@@ -71,19 +71,21 @@ static void advise(struct rb_js_stream *stream, struct rb_slice id, const char *
     struct rb_js *js = stream->account->js;
     rb_out_init(&members, js->budget);
     rb_out_init(&subject, js->budget);
-    rb_out_put(&members, RB_S("\"account\":"));
-    rb_out_string(&members, stream->account->account->name);
-    rb_out_put(&members, RB_S(",\"stream\":"));
+    rb_out_put(&members, RB_S("\"stream\":"));
     rb_out_string(&members, stream->name);
     rb_out_put(&members, RB_S(",\"batch\":"));
     rb_out_string(&members, id);
     rb_out_printf(&members, ",\"reason\":\"%s\"", reason);
     rb_out_printf(&subject, "$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.%.*s",
                   RB_S_ARG(stream->name));
+    struct rb_slice type = RB_S("io.nats.jetstream.advisory.v1.stream_batch_abandoned");
     if (!members.failed && !subject.failed) {
-        rb_js_advise(stream->account, rb_out_slice(&subject),
-                     RB_S("io.nats.jetstream.advisory.v1.stream_batch_abandoned"),
-                     rb_out_slice(&members));
+        rb_js_advise(stream->account, rb_out_slice(&subject), type, rb_out_slice(&members));
+        rb_out_put(&members, RB_S(",\"account\":"));
+        rb_out_string(&members, stream->account->account->name);
+        if (!members.failed) {
+            rb_js_advise_system(js, rb_out_slice(&subject), type, rb_out_slice(&members));
+        }
     }
     rb_out_deinit(&members);
     rb_out_deinit(&subject);
@@ -264,7 +266,6 @@ static struct rb_js_batch *batch_for(struct rb_js_stream *stream, struct rb_slic
     struct rb_js_batch *batch = find(stream, id);
     if (batch == NULL) {
         if (sequence != 1 || lone) {
-            advise(stream, id, "incomplete");
             refuse(stream, reply, 10176, NULL);
             return NULL;
         }
@@ -326,9 +327,14 @@ void rb_js_batch_take(struct rb_js_stream *stream, struct rb_slice subject, stru
         rb_js_stream_answer(stream, reply, &outcome, rb_slice_of(NULL, 0), 0);
         return;
     }
-    if (level_unmet(headers) || kind == COMMIT_INVALID) {
-        abandon(batch, kind == COMMIT_INVALID ? "incomplete" : "unsupported");
-        refuse(stream, reply, kind == COMMIT_INVALID ? 10200 : 10185, NULL);
+    if (level_unmet(headers)) {
+        abandon(batch, "unsupported");
+        refuse(stream, reply, 10185, NULL);
+        return;
+    }
+    if (kind == COMMIT_INVALID) {
+        drop(batch);
+        refuse(stream, reply, 10200, NULL);
         return;
     }
     if (kind == COMMIT_MARKER) {

@@ -68,12 +68,13 @@ static bool check_sequences(struct rb_js_stream *stream, const struct view *view
                             uint64_t last_seq, struct rb_js_outcome *outcome)
 {
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_LAST_SEQ)) {
+        uint64_t last = last_seq + view->count; /* with what the batch has before it */
+        if (rb_js_header_number(headers->value[RB_JS_H_EXPECTED_LAST_SEQ]) != last) {
+            rb_js_error_format(&outcome->error, 10071, "%llu", (unsigned long long)last);
+            return false;
+        }
         if (view->count > 0) {
             return refuse(outcome, 10164, NULL);
-        }
-        if (rb_js_header_number(headers->value[RB_JS_H_EXPECTED_LAST_SEQ]) != last_seq) {
-            rb_js_error_format(&outcome->error, 10071, "%llu", (unsigned long long)last_seq);
-            return false;
         }
     }
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_SUBJECT_SEQ)) {
@@ -192,7 +193,8 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
     view->staged.of_subject = count_of(view->subjects, view->count, hash);
     if (!rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         !rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) ||
-        !rb_js_check_size(stream, command, outcome) || !check_plain(stream, headers, outcome) ||
+        !rb_js_check_size(stream, command->text.len, outcome) ||
+        !rb_js_check_header(command, outcome) || !check_plain(stream, headers, outcome) ||
         !check_ids(stream, view, headers, outcome)) {
         return false;
     }

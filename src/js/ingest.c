@@ -8,7 +8,7 @@
 
 #include "js/api.h"
 #include "js/consumer.h"
-#include "js/stream_inside.h"
+#include "js/publish.h"
 #include "proto/subject.h"
 #include "ringbus/check.h"
 
@@ -215,8 +215,12 @@ static void take_batched(struct rb_js_stream *stream, struct rb_slice subject,
                          const struct rb_js_headers *headers)
 {
     struct rb_js_outcome outcome = { .seq = 0 };
-    if (!stream->config->allow_atomic) {
+    if (stream->config->sealed) {
+        rb_js_error_set(&outcome.error, 10109, NULL);
+    } else if (rb_js_check_size(stream, payload.len, &outcome) && !stream->config->allow_atomic) {
         rb_js_error_set(&outcome.error, 10174, NULL);
+    }
+    if (outcome.error.code != 0) { /* the batch goes on without it */
         rb_js_stream_answer(stream, msg->reply, &outcome, rb_slice_of(NULL, 0), 0);
         return;
     }

@@ -397,7 +397,7 @@ static bool turn_steps(struct rb_js *js)
     return worked;
 }
 
-static void set_clock(struct rb_js *js)
+void rb_js_set_clock(struct rb_js *js)
 {
     js->now_ns = rb_env_now(js->env);
     uint64_t wall_ns = js->env->wall_ns(js->env->ctx);
@@ -408,7 +408,7 @@ static bool turn_close(struct rb_js *js);
 
 bool rb_js_turn(struct rb_js *js)
 {
-    set_clock(js);
+    rb_js_set_clock(js);
     bool worked = take_log(js);
     worked |= take_stores(js);
     rb_js_recover_turn(js);
@@ -469,8 +469,7 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->stepping);
     rb_list_init(&js->orphans);
     rb_js_pools_init(&js->pools, js->budget);
-    rb_zones_init(&js->zones, js->budget);
-    set_clock(js);
+    rb_js_set_clock(js);
     rb_wheel_init(&js->wheel, js->now_ns);
     rb_timer_init(&js->checkpoint_alarm.timer, RB_JS_TIMER_CHECKPOINT);
     js->checkpoint_alarm.owner = js;

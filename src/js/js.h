@@ -173,6 +173,8 @@ struct rb_js_account {
 RB_MUST_CHECK enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret_js);
 /** A completion of the disk: its op->owner is the log, the store's home, or this. */
 void rb_js_complete(struct rb_js *js, struct rb_disk_op *op);
+/** Takes the time anew: before what clients sent is taken, since the last turn may be long ago. */
+void rb_js_set_clock(struct rb_js *js);
 /** One turn; true if it did work. */
 bool rb_js_turn(struct rb_js *js);
 /** When rb_js_turn has work though nothing completed or arrived (core's clock); UINT64_MAX: never; now: at once. */
@@ -205,3 +207,6 @@ void rb_js_send_status(struct rb_js_account *account, struct rb_slice to, struct
 /** An advisory or metric: `members` are JSON members without the outer braces, behind type, id, timestamp. Nothing when nobody listens. */
 void rb_js_advise(struct rb_js_account *account, struct rb_slice subject, struct rb_slice type,
                   struct rb_slice members);
+/** The same in the system account, which has no JetStream of its own. */
+void rb_js_advise_system(struct rb_js *js, struct rb_slice subject, struct rb_slice type,
+                         struct rb_slice members);

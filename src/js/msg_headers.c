@@ -100,7 +100,7 @@ void rb_js_headers_scan(struct rb_slice block, struct rb_js_headers *ret_headers
         while (value < stop && *value == ' ') {
             value++;
         }
-        if (value < stop) {
+        if (value < stop || which == RB_JS_H_BATCH_COMMIT) {
             ret_headers->found |= 1u << which;
             ret_headers->value[which] = rb_slice_of(value, (size_t)(stop - value));
         }

@@ -36,7 +36,8 @@ enum rb_js_header {
     RB_JS_H_COUNT,
 };
 
-/** Values are trimmed on the left; those that are empty count as absent, as in nats-server. The first line of a name counts. */
+/** Values are trimmed on the left; those that are empty count as absent, as in nats-server, but for Nats-Batch-Commit. The first line of a
+ * name counts. */
 struct rb_js_headers {
     uint32_t found; /* bit per enum rb_js_header */
     struct rb_slice value[RB_JS_H_COUNT];

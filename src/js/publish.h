@@ -26,8 +26,11 @@ bool rb_js_check_subject_seq(struct rb_js_stream *stream, struct rb_slice subjec
                              const struct rb_js_headers *headers, struct rb_js_outcome *outcome);
 bool rb_js_check_rollup(struct rb_js_stream *stream, const struct rb_js_headers *headers,
                         struct rb_js_outcome *outcome);
-bool rb_js_check_size(struct rb_js_stream *stream, const struct rb_command *command,
+/** What the stream says of a message's size, with its headers. */
+bool rb_js_check_size(const struct rb_js_stream *stream, size_t payload_bytes,
                       struct rb_js_outcome *outcome);
+/** What the store can keep of headers. */
+bool rb_js_check_header(const struct rb_command *command, struct rb_js_outcome *outcome);
 bool rb_js_check_ttl(const struct rb_js_headers *headers, struct rb_js_outcome *outcome);
 bool rb_js_check_room(struct rb_js_stream *stream, const struct rb_command *command,
                       bool has_rollup, const struct rb_js_staged *staged,

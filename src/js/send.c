@@ -29,12 +29,11 @@ void rb_js_send_status(struct rb_js_account *account, struct rb_slice to, struct
     }
 }
 
-void rb_js_advise(struct rb_js_account *account, struct rb_slice subject, struct rb_slice type,
-                  struct rb_slice members)
+static void advise(struct rb_js *js, struct rb_account *account, struct rb_slice subject,
+                   struct rb_slice type, struct rb_slice members)
 {
-    struct rb_js *js = account->js;
     char id[RB_NUID_LEN];
-    if (!rb_account_wanted(account->account, subject)) {
+    if (!rb_account_wanted(account, subject)) {
         return;
     }
     struct rb_out out;
@@ -54,8 +53,23 @@ void rb_js_advise(struct rb_js_account *account, struct rb_slice subject, struct
     }
     rb_out_put(&out, RB_S("}"));
     if (!out.failed) {
-        (void)rb_js_send(account, subject, rb_slice_of(NULL, 0), rb_slice_of(NULL, 0), 0,
-                         rb_out_slice(&out));
+        (void)rb_account_deliver(account, subject, rb_slice_of(NULL, 0), rb_slice_of(NULL, 0), 0,
+                                 rb_out_slice(&out));
     }
     rb_out_deinit(&out);
+}
+
+void rb_js_advise(struct rb_js_account *account, struct rb_slice subject, struct rb_slice type,
+                  struct rb_slice members)
+{
+    advise(account->js, account->account, subject, type, members);
+}
+
+void rb_js_advise_system(struct rb_js *js, struct rb_slice subject, struct rb_slice type,
+                         struct rb_slice members)
+{
+    struct rb_account *system = rb_account_system(js->core);
+    if (system != NULL) {
+        advise(js, system, subject, type, members);
+    }
 }

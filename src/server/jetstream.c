@@ -297,6 +297,15 @@ static bool advance(struct rb_jetstream_part *part)
     return false;
 }
 
+void rb_jetstream_part_set_clock(struct rb_jetstream_part *part)
+{
+    for (uint32_t i = 0; i < part->count; i++) {
+        if (part->homes[i].js != NULL) {
+            rb_js_set_clock(part->homes[i].js);
+        }
+    }
+}
+
 bool rb_jetstream_part_turn(struct rb_jetstream_part *part)
 {
     bool worked = false;

@@ -77,6 +77,8 @@ RB_MUST_CHECK enum rb_err rb_jetstream_part_create(struct rb_jetstream *jetstrea
 /** After rb_jetstream_part_closed; before the disks are. */
 void rb_jetstream_part_destroy(struct rb_jetstream_part *part);
 /** Completions, then a turn of each home. True if there was work. */
+/** The turn's time, before what clients sent is taken. */
+void rb_jetstream_part_set_clock(struct rb_jetstream_part *part);
 bool rb_jetstream_part_turn(struct rb_jetstream_part *part);
 /** When the next turn is due, by the core's clock; UINT64_MAX: not by time. */
 uint64_t rb_jetstream_part_due(struct rb_jetstream_part *part);

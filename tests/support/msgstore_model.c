@@ -585,6 +585,14 @@ void rb_msgstore_skip(struct rb_msgstore *store, uint64_t seq)
     }
 }
 
+void rb_msgstore_skip_at(struct rb_msgstore *store, uint64_t seq, uint64_t time_ns)
+{
+    if (seq > store->now.last_seq) {
+        rb_msgstore_skip(store, seq);
+        store->now.last_ns = time_ns > store->now.last_ns ? time_ns : store->now.last_ns;
+    }
+}
+
 /** The message at place `i` goes; first_seq is the caller's to set. */
 static void remove_at(struct rb_msgstore *store, size_t i)
 {
