@@ -102,7 +102,7 @@ static void updated(struct rb_js_request *request, struct rb_js_stream *stream,
     }
 }
 
-/* Reads the configuration; its name is the subject's. */
+/* Reads the configuration. NULL: answered. */
 static struct rb_js_stream_config *read_config(struct rb_js_request *request)
 {
     struct rb_arena *arena = rb_js_request_arena(request);
@@ -118,11 +118,16 @@ static struct rb_js_stream_config *read_config(struct rb_js_request *request)
         return NULL;
     }
     doc->config.pedantic = doc->pedantic;
-    if (!rb_slice_equal(doc->config.name, request->name)) {
-        rb_js_answer_code(request, 10056, NULL);
-        return NULL;
-    }
     return &doc->config;
+}
+
+static bool is_named(struct rb_js_request *request, const struct rb_js_stream_config *config)
+{
+    if (!rb_slice_equal(config->name, request->name)) {
+        rb_js_answer_code(request, 10056, NULL);
+        return false;
+    }
+    return true;
 }
 
 static bool has_separator(struct rb_slice name)
@@ -134,7 +139,7 @@ static bool has_separator(struct rb_slice name)
 void rb_js_api_stream_create(struct rb_js_request *request)
 {
     const struct rb_js_stream_config *config = read_config(request);
-    if (config == NULL) {
+    if (config == NULL || !is_named(request, config)) {
         return;
     }
     if (has_separator(config->name)) {
@@ -154,9 +159,12 @@ void rb_js_api_stream_update(struct rb_js_request *request)
     if (config == NULL) {
         return;
     }
-    if (has_separator(config->name)) {
+    if (config->name.len == 0 || has_separator(config->name)) {
         rb_js_answer_code(request, 10052,
                           "stream name is required and can not contain '.', '*', '>', '\\', '/'");
+        return;
+    }
+    if (!is_named(request, config)) {
         return;
     }
     struct rb_js_stream *stream = rb_js_request_stream(request);

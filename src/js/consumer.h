@@ -31,10 +31,10 @@ struct rb_js_consumer {
 
 enum rb_js_consumer_action { RB_JS_CONSUMER_ANY, RB_JS_CONSUMER_CREATE, RB_JS_CONSUMER_UPDATE };
 
-/** Defaults and rules; `update`: the config in force. */
+/** Defaults and rules; `existing`: the config in force of a consumer of that name, or NULL; `updates`: it is to become this one. */
 bool rb_js_consumer_config_check(struct rb_js_stream *stream, struct rb_js_consumer_config *config,
                                  struct rb_arena *arena, bool pedantic,
-                                 const struct rb_js_consumer_config *update,
+                                 const struct rb_js_consumer_config *existing, bool updates,
                                  struct rb_js_error *error);
 struct rb_js_consumer *rb_js_consumer_find(struct rb_js_stream *stream, struct rb_slice name);
 /** Checks, then proposes; change->done() with outcome->consumer. `config` is copied. */

@@ -256,7 +256,7 @@ static void apply_pause(struct rb_js_consumer *consumer, uint64_t until_ns)
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js *js = rb_js_consumer_js(consumer);
     int64_t was = in->config->pause_until;
-    in->config->pause_until = until_ns == 0 ? RB_DOC_NO_TIME : (int64_t)until_ns;
+    rb_js_consumer_set_pause(in->config, until_ns == 0 ? RB_DOC_NO_TIME : (int64_t)until_ns);
     if (!in->opened) {
         return;
     }

@@ -84,6 +84,8 @@ struct check {
     struct rb_arena *arena;
     struct rb_js_error *error;
     bool pedantic;
+    bool exists;      /* what is filled in for a new one is not */
+    bool pin_timeout; /* one was asked for */
 };
 
 static bool refuse(struct check *c, uint16_t code, const char *detail)
@@ -192,7 +194,7 @@ static bool fill_in(struct check *c)
                 "inactive_threshold must be set if it's configured in stream limits")) {
         return false;
     }
-    if (config->inactive_threshold == 0 && config->durable_name.len == 0) {
+    if (config->inactive_threshold == 0 && config->durable_name.len == 0 && !c->exists) {
         config->inactive_threshold = INACTIVE_DEFAULT;
     }
     if (pull && config->max_batch == 0 && max_batch > 0 &&
@@ -586,23 +588,40 @@ bool rb_js_consumer_may_become(const struct rb_js_consumer_config *was,
     return true;
 }
 
+static const struct rb_slice level_key = { (const uint8_t *)"_nats.req.level", 15 };
+
+static struct rb_slice level_of(const struct rb_js_consumer_config *config, bool pin_timeout)
+{
+    if (config->ack_policy == RB_JS_ACK_FLOW_CONTROL) {
+        return RB_S("4");
+    }
+    return config->pause_until != RB_DOC_NO_TIME ||
+                   config->priority_policy != RB_JS_PRIORITY_NONE || pin_timeout
+               ? RB_S("1")
+               : RB_S("0");
+}
+
+void rb_js_consumer_set_pause(struct rb_js_consumer_config *config, int64_t until_ns)
+{
+    config->pause_until = until_ns;
+    for (uint32_t i = 0; i < config->metadata.count; i++) {
+        if (rb_slice_equal(config->metadata.items[i].key, level_key)) {
+            config->metadata.items[i].value = level_of(config, config->priority_timeout != 0);
+        }
+    }
+}
+
 /* Says in the metadata which level of the API it needs; keys of the server that a client sent go. */
 static bool note_level(struct check *c)
 {
-    static const struct rb_slice key = { (const uint8_t *)"_nats.req.level", 15 };
+    const struct rb_slice key = level_key;
     struct rb_js_consumer_config *config = c->config;
     struct rb_doc_pair *items =
         rb_arena_take(c->arena, (config->metadata.count + 1) * sizeof(*items));
     if (items == NULL) {
         return refuse(c, 10023, NULL);
     }
-    struct rb_slice level = RB_S("0");
-    if (config->ack_policy == RB_JS_ACK_FLOW_CONTROL) {
-        level = RB_S("4");
-    } else if (config->pause_until != RB_DOC_NO_TIME ||
-               config->priority_policy != RB_JS_PRIORITY_NONE) {
-        level = RB_S("1");
-    }
+    struct rb_slice level = level_of(config, c->pin_timeout);
     uint32_t count = 0;
     bool placed = false;
     for (uint32_t i = 0; i < config->metadata.count; i++) {
@@ -629,16 +648,18 @@ static bool note_level(struct check *c)
 
 bool rb_js_consumer_config_check(struct rb_js_stream *stream, struct rb_js_consumer_config *config,
                                  struct rb_arena *arena, bool pedantic,
-                                 const struct rb_js_consumer_config *update,
+                                 const struct rb_js_consumer_config *existing, bool updates,
                                  struct rb_js_error *error)
 {
-    struct check c = { stream, config, arena, error, pedantic };
+    struct check c = { stream,   config,           arena,
+                       error,    pedantic,         existing != NULL,
+                       config->priority_timeout != 0 };
     if (!fill_in(&c) || !check_rules(&c)) {
         return false;
     }
-    if (update != NULL) {
-        config->pause_until = update->pause_until;
-        if (!rb_js_consumer_may_become(update, config, error)) {
+    if (existing != NULL) {
+        config->pause_until = existing->pause_until;
+        if (updates && !rb_js_consumer_may_become(existing, config, error)) {
             return false;
         }
     }

@@ -11,6 +11,7 @@
 #include "ringbus/check.h"
 
 #define NAME_RANDOM 8
+#define CONSUMERS_MAX 1000 /* of a stream that does not say */
 
 static void end_with(struct rb_js_change *change, struct rb_js_stream *stream, uint16_t code,
                      const char *detail)
@@ -121,8 +122,8 @@ bool rb_js_consumer_may_create(struct rb_js_stream *stream,
         rb_js_error_set(error, 10149, NULL);
         return false;
     }
-    int64_t max = stream->config->max_consumers;
-    if (existing == NULL && !config->direct && max > 0 && stream->consumer_count >= max) {
+    int64_t max = stream->config->max_consumers > 0 ? stream->config->max_consumers : CONSUMERS_MAX;
+    if (existing == NULL && !config->direct && stream->consumer_count >= max) {
         rb_js_error_set(error, 10026, NULL);
         return false;
     }
@@ -181,7 +182,8 @@ static bool prepare(struct creation *c, bool pedantic)
     }
     bool updates = c->existing != NULL && c->action != RB_JS_CONSUMER_CREATE;
     if (!rb_js_consumer_config_check(c->stream, &c->config, c->arena, pedantic,
-                                     updates ? c->existing->config : NULL, &c->outcome.error)) {
+                                     c->existing != NULL ? c->existing->config : NULL, updates,
+                                     &c->outcome.error)) {
         return false;
     }
     if (c->config.name.len == 0) {

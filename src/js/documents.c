@@ -271,15 +271,16 @@ static void write_groups(struct rb_out *out, const struct rb_js_consumer *consum
                          const struct rb_js_consumer_info *info)
 {
     const struct rb_doc_strings *groups = &consumer->config->priority_groups;
-    for (uint32_t i = 0; i < groups->count; i++) {
-        rb_out_put(out, i == 0 ? RB_S(",\"priority_groups\":[{\"group\":") : RB_S(",{\"group\":"));
-        rb_out_string(out, groups->items[i]);
-        if (info->pinned_id.len > 0) {
-            put_text(out, "pinned_client_id", info->pinned_id);
-        }
-        put_time(out, "pinned_ts", info->pinned_id.len > 0 ? (uint64_t)info->pinned_ns : 0);
-        rb_out_put(out, i + 1 == groups->count ? RB_S("}]") : RB_S("}"));
+    if (groups->count == 0) {
+        return;
     }
+    rb_out_put(out, RB_S(",\"priority_groups\":[{\"group\":")); /* of several, the first has all requests */
+    rb_out_string(out, groups->items[0]);
+    if (info->pinned_id.len > 0) {
+        put_text(out, "pinned_client_id", info->pinned_id);
+    }
+    put_time(out, "pinned_ts", info->pinned_id.len > 0 ? (uint64_t)info->pinned_ns : 0);
+    rb_out_put(out, RB_S("}]"));
 }
 
 void rb_js_write_consumer_info(struct rb_out *out, struct rb_js_consumer *consumer,

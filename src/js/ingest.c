@@ -164,7 +164,8 @@ void rb_js_stream_stamp(struct rb_js_stream *stream, struct rb_command *command)
     }
     int64_t server = atomic_load_explicit(memory ? &js->shared->memory : &js->shared->storage,
                                           memory_order_relaxed);
-    if (over(memory ? js->settings->max_memory : js->settings->max_storage, server, more) ||
+    if (over(memory ? js->settings->max_memory : js->settings->max_storage, server,
+             stream->group.pending_bytes) ||
         atomic_load_explicit(&js->shared->out_of_space, memory_order_relaxed)) {
         command->flags |= RB_COMMAND_NO_ROOM;
     }

@@ -654,9 +654,12 @@ static bool has_separator(struct rb_slice name)
 }
 
 /* What must hold before anything is sent; false: answered. */
-static bool check_request(struct rb_js_request *request, const struct rb_js_stream_config *config)
+static bool check_request(struct rb_js_request *request, struct rb_js_stream_config *config)
 {
     struct rb_js_error error;
+    if (config->name.len == 0) {
+        config->name = request->name;
+    }
     if (!rb_slice_equal(config->name, request->name)) {
         rb_js_answer_code(request, 10056, NULL);
         return false;

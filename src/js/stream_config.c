@@ -26,7 +26,7 @@ static const struct rb_doc_type placement_type = { "Placement", sizeof(struct rb
                                                    placement_fields, COUNT(placement_fields) };
 
 static const struct rb_doc_field transform_fields[] = {
-    FIELD(struct rb_js_transform, src, RB_DOC_STRING, RB_DOC_OMIT),
+    FIELD(struct rb_js_transform, src, RB_DOC_STRING, 0),
     FIELD(struct rb_js_transform, dest, RB_DOC_STRING, 0),
 };
 static const struct rb_doc_type transform_type = { "SubjectTransformConfig",

@@ -40,7 +40,7 @@ static void check_line(struct rig *rig, char *line)
         fail_msg("%s: %s", json, read_error);
     }
     rb_out_init(&out, &rig->budget);
-    if (rb_js_consumer_config_check(&rig->stream, &config, arena, pedantic, NULL, &error)) {
+    if (rb_js_consumer_config_check(&rig->stream, &config, arena, pedantic, NULL, false, &error)) {
         rb_doc_write(&out, &rb_js_consumer_config_type, &config);
         (void)snprintf(result, sizeof(result), "OK %.*s", (int)out.len, (const char *)out.bytes);
     } else {
