@@ -60,6 +60,25 @@ void rb_js_advise_limit(struct rb_js_account *account, uint64_t dropped)
     rb_out_deinit(&members);
 }
 
+void rb_js_advise_out_of_space(struct rb_js_stream *stream)
+{
+    struct rb_js *js = stream->account->js;
+    struct rb_out members;
+    rb_out_init(&members, js->budget);
+    rb_out_put(&members, RB_S("\"server\":"));
+    rb_out_string(&members, js->settings->server_name);
+    rb_out_put(&members, RB_S(",\"server_id\":"));
+    rb_out_string(&members, js->settings->server_id);
+    rb_out_put(&members, RB_S(",\"stream\":"));
+    rb_out_string(&members, stream->name);
+    if (!members.failed) {
+        rb_js_advise_system(js, RB_S("$JS.EVENT.ADVISORY.SERVER.OUT_OF_STORAGE"),
+                            RB_S("io.nats.jetstream.advisory.v1.server_out_of_space"),
+                            rb_out_slice(&members));
+    }
+    rb_out_deinit(&members);
+}
+
 static const char *past(const char *action)
 {
     return action[0] == 'c' ? "CREATED" : action[0] == 'd' ? "DELETED" : "UPDATED";

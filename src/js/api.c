@@ -23,15 +23,18 @@
 #define PAGED_TAIL ",\"total\":0,\"offset\":0,\"limit\":0"
 
 static const struct rb_js_endpoint endpoints[] = {
-    { "INFO", "account_info", "", 0, rb_js_api_info },
+    { "INFO", "account_info", "", RB_JS_QUERY, rb_js_api_info },
     { "STREAM.CREATE.*", "stream_create", "", 0, rb_js_api_stream_create },
     { "STREAM.UPDATE.*", "stream_update", "", 0, rb_js_api_stream_update },
-    { "STREAM.NAMES", "stream_names", PAGED_TAIL ",\"streams\":null", 0, rb_js_api_stream_names },
-    { "STREAM.LIST", "stream_list", PAGED_TAIL ",\"streams\":[]", 0, rb_js_api_stream_list },
-    { "STREAM.INFO.*", "stream_info", PAGED_TAIL, 0, rb_js_api_stream_info },
+    { "STREAM.NAMES", "stream_names", PAGED_TAIL ",\"streams\":null", RB_JS_QUERY,
+      rb_js_api_stream_names },
+    { "STREAM.LIST", "stream_list", PAGED_TAIL ",\"streams\":[]", RB_JS_QUERY,
+      rb_js_api_stream_list },
+    { "STREAM.INFO.*", "stream_info", PAGED_TAIL, RB_JS_QUERY, rb_js_api_stream_info },
     { "STREAM.DELETE.*", "stream_delete", "", 0, rb_js_api_stream_delete },
     { "STREAM.PURGE.*", "stream_purge", ",\"purged\":0", 0, rb_js_api_stream_purge },
-    { "STREAM.MSG.GET.*", "stream_msg_get", "", RB_JS_NO_AUDIT, rb_js_api_message_get },
+    { "STREAM.MSG.GET.*", "stream_msg_get", "", RB_JS_NO_AUDIT | RB_JS_QUERY,
+      rb_js_api_message_get },
     { "STREAM.MSG.DELETE.*", "stream_msg_delete", "", 0, rb_js_api_message_delete },
     { "STREAM.SNAPSHOT.*", "stream_snapshot", "", 0, rb_js_api_snapshot },
     { "STREAM.RESTORE.*", "stream_restore", ",\"deliver_subject\":\"\"", 0, rb_js_api_restore },
@@ -44,11 +47,11 @@ static const struct rb_js_endpoint endpoints[] = {
     { "CONSUMER.CREATE.*.*.>", "consumer_create", "", RB_JS_LATE, rb_js_api_consumer_create },
     { "CONSUMER.DURABLE.CREATE.*.*", "consumer_create", "", RB_JS_LATE,
       rb_js_api_consumer_create_durable },
-    { "CONSUMER.NAMES.*", "consumer_names", PAGED_TAIL ",\"consumers\":[]", 0,
+    { "CONSUMER.NAMES.*", "consumer_names", PAGED_TAIL ",\"consumers\":[]", RB_JS_QUERY,
       rb_js_api_consumer_names },
-    { "CONSUMER.LIST.*", "consumer_list", PAGED_TAIL ",\"consumers\":[]", 0,
+    { "CONSUMER.LIST.*", "consumer_list", PAGED_TAIL ",\"consumers\":[]", RB_JS_QUERY,
       rb_js_api_consumer_list },
-    { "CONSUMER.INFO.*.*", "consumer_info", "", RB_JS_LATE, rb_js_api_consumer_info },
+    { "CONSUMER.INFO.*.*", "consumer_info", "", RB_JS_LATE | RB_JS_QUERY, rb_js_api_consumer_info },
     { "CONSUMER.DELETE.*.*", "consumer_delete", "", 0, rb_js_api_consumer_delete },
     { "CONSUMER.PAUSE.*.*", "consumer_pause",
       ",\"paused\":false,\"pause_until\":\"0001-01-01T00:00:00Z\"", 0, rb_js_api_consumer_pause },
@@ -56,7 +59,8 @@ static const struct rb_js_endpoint endpoints[] = {
     { "CONSUMER.RESET.*.*", "consumer_reset", ",\"reset_seq\":0",
       RB_JS_LATE | RB_JS_SILENT_UNKNOWN | RB_JS_NO_AUDIT, rb_js_api_consumer_reset },
     { "CONSUMER.LEADER.STEPDOWN.*.*", "consumer_leader_stepdown", "", RB_JS_CLUSTER_ONLY, NULL },
-    { "ACCOUNT.PURGE.*", "account_purge", "", RB_JS_SYSTEM_ONLY | RB_JS_CLUSTER_ONLY, NULL },
+    { "ACCOUNT.PURGE.*", "account_purge", ",\"initiated\":false", RB_JS_SYSTEM_ONLY | RB_JS_LATE,
+      rb_js_api_account_purge },
 };
 /* What the system account, which has no streams, is told about everything of an account. */
 static const struct rb_js_endpoint of_system = { "", "system", "", RB_JS_NO_AUDIT, NULL };
@@ -90,13 +94,18 @@ static const char *const listened[] = {
 
 /* ---- requests ---- */
 
+static void uncount(struct rb_js_api *api, const struct rb_js_request *request)
+{
+    api->request_count--;
+    api->query_count -= (request->endpoint->flags & RB_JS_QUERY) != 0;
+}
+
 void rb_js_request_free(struct rb_js_request *request)
 {
     rb_msgstore_forget(&request->wait.wait);
     rb_list_remove(&request->link);
     if (request->account != NULL) {
-        struct rb_js_api *api = request->account->api;
-        api->request_count--;
+        uncount(request->account->api, request);
     }
     if (request->arena != NULL) {
         rb_arena_destroy(request->arena);
@@ -176,6 +185,7 @@ static struct rb_js_request *request_create(struct rb_js_api *api,
     request->client = copy_into(&out, client);
     rb_list_append(&api->requests, &request->link);
     api->request_count++;
+    api->query_count += (endpoint->flags & RB_JS_QUERY) != 0;
     return request;
 }
 
@@ -487,6 +497,15 @@ static const struct rb_js_endpoint *find_endpoint(struct rb_slice path, bool sys
     return system && !cluster ? &of_system : NULL;
 }
 
+static bool has_room(const struct rb_js_api *api, const struct rb_js_endpoint *endpoint)
+{
+    const struct rb_js_settings *settings = api->account->js->settings;
+    bool query = (endpoint->flags & RB_JS_QUERY) != 0;
+    uint32_t most = query ? settings->queries_max : settings->requests_max;
+    return (query ? api->query_count : api->request_count - api->query_count) <
+           (most == 0 ? RB_JS_REQUESTS_MAX : most);
+}
+
 static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg)
 {
     struct rb_js_api *api = ctx;
@@ -496,12 +515,17 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
                     rb_slice_starts(path, RB_S("CONSUMER.MSG.NEXT.")))) {
         return false; /* heard only where JetStream is off: nobody serves these */
     }
+    if (!system && rb_slice_starts(path, RB_S("ACCOUNT.PURGE."))) {
+        rb_js_api_purge_here(api->account, rb_slice_of(msg->payload.ptr + msg->header_len,
+                                                       msg->payload.len - msg->header_len));
+        return true;
+    }
     const struct rb_js_endpoint *endpoint = path.len == 0 ? NULL : find_endpoint(path, system);
     if (endpoint == NULL) {
         return true;
     }
     struct rb_js_request *request =
-        api->request_count < RB_JS_REQUESTS_MAX ? request_create(api, endpoint, msg, path) : NULL;
+        has_room(api, endpoint) ? request_create(api, endpoint, msg, path) : NULL;
     if (request == NULL) {
         drop_request(api);
         return true;
@@ -594,8 +618,7 @@ static void end_requests(struct rb_js_api *api)
         struct rb_js_request *request = RB_CONTAINER(at, struct rb_js_request, link);
         if (request->finish != NULL) {
             request->account = NULL;
-            api->request_count--;
-            rb_list_append(&request->js->orphans, at);
+            uncount(api, request);
         } else {
             rb_js_request_free(request);
         }

@@ -38,3 +38,5 @@ void rb_js_write_account_info(struct rb_out *out, struct rb_js_account *account)
 /** Advisories of the life of streams and consumers; action: "create", "modify", "delete". */
 void rb_js_advise_stream(struct rb_js_stream *stream, const char *action);
 void rb_js_advise_consumer(struct rb_js_consumer *consumer, const char *action);
+/** To the system account: the disk has no room for what was published to `stream`. */
+void rb_js_advise_out_of_space(struct rb_js_stream *stream);

@@ -12,7 +12,8 @@
 #include "base/wheel.h"
 #include "js/api.h"
 
-/** Requests in progress of one account; one more is dropped, and API.LIMIT_REACHED says so. */
+/** Requests in progress of one account, and those that only ask, unless the server says otherwise; one more is dropped, and
+ *  API.LIMIT_REACHED says so. */
 #define RB_JS_REQUESTS_MAX 10000
 /** Entries of one page. */
 #define RB_JS_PAGE_NAMES 1024
@@ -61,6 +62,7 @@ enum rb_js_endpoint_flags {
     RB_JS_NO_AUDIT = 4,        /* neither counted nor told to $JS.EVENT.ADVISORY.API */
     RB_JS_LATE = 8,            /* the handler asks itself whether JetStream is on */
     RB_JS_SILENT_UNKNOWN = 16, /* nobody answers for a stream or consumer that is not there */
+    RB_JS_QUERY = 32,          /* changes nothing: counted on its own */
 };
 struct rb_js_endpoint {
     const char *subject; /* behind "$JS.API."; '*' and a final '>' */
@@ -80,7 +82,7 @@ extern const struct rb_doc_type rb_js_paged_type;
 struct rb_js_api {
     struct rb_js_account *account;
     struct rb_list requests;
-    uint32_t request_count;
+    uint32_t request_count, query_count;     /* of all; of those that only ask */
     struct rb_list directs, gets, transfers; /* direct.c; snapshot.c and restore.c */
     uint32_t get_count, transfer_count;
     struct rb_map direct_map; /* by the stream's name */
@@ -132,6 +134,9 @@ bool rb_js_level_refused(struct rb_slice headers);
 
 /* Handlers by file */
 void rb_js_api_info(struct rb_js_request *request);
+void rb_js_api_account_purge(struct rb_js_request *request);
+/** What arrives in the account itself; anything that no system account asked for is ignored. */
+void rb_js_api_purge_here(struct rb_js_account *account, struct rb_slice body);
 void rb_js_api_stream_create(struct rb_js_request *request);
 void rb_js_api_stream_update(struct rb_js_request *request);
 void rb_js_api_stream_names(struct rb_js_request *request);

@@ -651,9 +651,9 @@ bool rb_js_consumer_config_check(struct rb_js_stream *stream, struct rb_js_consu
                                  const struct rb_js_consumer_config *existing, bool updates,
                                  struct rb_js_error *error)
 {
-    struct check c = { stream,   config,           arena,
-                       error,    pedantic,         existing != NULL,
-                       config->priority_timeout != 0 };
+    struct check c = {
+        stream, config, arena, error, pedantic, existing != NULL, config->priority_timeout != 0
+    };
     if (!fill_in(&c) || !check_rules(&c)) {
         return false;
     }

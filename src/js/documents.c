@@ -274,7 +274,9 @@ static void write_groups(struct rb_out *out, const struct rb_js_consumer *consum
     if (groups->count == 0) {
         return;
     }
-    rb_out_put(out, RB_S(",\"priority_groups\":[{\"group\":")); /* of several, the first has all requests */
+    rb_out_put(
+        out,
+        RB_S(",\"priority_groups\":[{\"group\":")); /* of several, the first has all requests */
     rb_out_string(out, groups->items[0]);
     if (info->pinned_id.len > 0) {
         put_text(out, "pinned_client_id", info->pinned_id);

@@ -103,10 +103,24 @@ void rb_js_stream_error(struct rb_js_error *error, enum rb_err err)
     }
 }
 
+/* The disk is full: said once, until the log has room again. */
+static void note_full(struct rb_js_stream *stream)
+{
+    struct rb_js *js = stream->account->js;
+    if (!atomic_exchange(&js->shared->out_of_space, true)) {
+        rb_log_err(js->text_log,
+                   "JetStream out of space: publishes to streams on disk are refused");
+        rb_js_advise_out_of_space(stream);
+    }
+}
+
 void rb_js_stream_refuse(struct rb_js_stream *stream, struct rb_slice reply, enum rb_err err)
 {
     stream->inside->refused++;
     rb_counter_add(&stream->account->js->stats.refused, 1);
+    if (err == RB_ERR_SPACE) {
+        note_full(stream);
+    }
     if (reply.len == 0 || stream->config->no_ack || err == RB_ERR_IO || err == RB_ERR_CANCELED ||
         err == RB_ERR_CORRUPT) {
         return; /* a log that failed: what became of the message is unknown, so nothing is said */
@@ -164,9 +178,9 @@ void rb_js_stream_stamp(struct rb_js_stream *stream, struct rb_command *command)
     }
     int64_t server = atomic_load_explicit(memory ? &js->shared->memory : &js->shared->storage,
                                           memory_order_relaxed);
-    if (over(memory ? js->settings->max_memory : js->settings->max_storage, server,
-             stream->group.pending_bytes) ||
-        atomic_load_explicit(&js->shared->out_of_space, memory_order_relaxed)) {
+    bool full = !memory && atomic_load_explicit(&js->shared->out_of_space, memory_order_relaxed);
+    if (full || over(memory ? js->settings->max_memory : js->settings->max_storage, server,
+                     stream->group.pending_bytes)) {
         command->flags |= RB_COMMAND_NO_ROOM;
     }
     if (over(memory ? account->limits.max_memory : account->limits.max_storage,

@@ -222,6 +222,7 @@ static void take_log_event(struct rb_js *js, const struct rb_wal_event *event)
         stop_all(js, event->err);
         break;
     case RB_WAL_ROOM:
+        atomic_store(&js->shared->out_of_space, false);
         room_for_all(js);
         break;
     case RB_WAL_CLOSED:

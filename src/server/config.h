@@ -68,6 +68,7 @@ struct rb_config_jetstream {
     int64_t batch_inflight_per_stream, batch_inflight_total, batch_msgs, batch_timeout_ns;
     uint32_t max_buffered_msgs;
     uint64_t max_buffered_bytes;
+    int64_t request_queue_limit, info_queue_limit; /* 0 or less: the default */
 };
 
 /**

@@ -221,11 +221,16 @@ static void set_max_buffered_msgs(struct rb_load *load, const struct rb_conf_ent
     }
 }
 
-/** Requests are answered in the turn they arrive in: none ever waits, so there is nothing to limit. */
-static void set_queue_limit(struct rb_load *load, const struct rb_conf_entry *entry, void *base)
+static void set_request_queue_limit(struct rb_load *load, const struct rb_conf_entry *entry,
+                                    void *base)
 {
-    int64_t count;
-    (void)read_count(load, entry, &count);
+    (void)read_count(load, entry, &block_of(base)->request_queue_limit);
+}
+
+static void set_info_queue_limit(struct rb_load *load, const struct rb_conf_entry *entry,
+                                 void *base)
+{
+    (void)read_count(load, entry, &block_of(base)->info_queue_limit);
 }
 
 #define LIMIT(field) RB_OPTION_CALL, offsetof(struct rb_config_jetstream, field)
@@ -299,7 +304,8 @@ static const struct rb_option block_options[] = {
     { "limits", RB_OPTION_CALL, .set = set_limits },
     { "max_buffered_size", RB_OPTION_CALL, .set = set_max_buffered_size },
     { "max_buffered_msgs", RB_OPTION_CALL, .set = set_max_buffered_msgs },
-    { "request_queue_limit info_queue_limit", RB_OPTION_CALL, .set = set_queue_limit },
+    { "request_queue_limit", RB_OPTION_CALL, .set = set_request_queue_limit },
+    { "info_queue_limit", RB_OPTION_CALL, .set = set_info_queue_limit },
     /* known to nats-server 2.15 */
     { "key ek encryption_key prev_key prev_ek prev_encryption_key cipher tpm", RB_OPTION_REFUSED },
     { "extension_hint unique_tag max_outstanding_catchup meta_compact meta_compact_size "

@@ -174,6 +174,13 @@ static void set_limits(struct rb_js_settings *settings, const struct rb_config_j
     settings->batch_msgs = config->batch_msgs > 0 ? (uint32_t)config->batch_msgs : 0;
     settings->batch_timeout_ns =
         config->batch_timeout_ns > 0 ? (uint64_t)config->batch_timeout_ns : 0;
+    settings->requests_max =
+        config->request_queue_limit > 0 && config->request_queue_limit <= UINT32_MAX
+            ? (uint32_t)config->request_queue_limit
+            : 0;
+    settings->queries_max = config->info_queue_limit > 0 && config->info_queue_limit <= UINT32_MAX
+                                ? (uint32_t)config->info_queue_limit
+                                : 0;
     settings->max_memory = config->max_memory >= 0 ? config->max_memory : settings->max_memory;
     settings->max_storage = config->max_storage >= 0 ? config->max_storage : settings->max_storage;
 }
