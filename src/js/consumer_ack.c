@@ -538,7 +538,6 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
     if (consumer->config->ack_policy == RB_JS_ACK_NONE || !in->opened || in->doomed) {
         return;
     }
-    rb_js_consumer_clock(consumer);
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
     bool delivered = stream_seq > 0 &&
                      (stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending);

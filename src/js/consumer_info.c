@@ -7,7 +7,6 @@ void rb_js_consumer_info(struct rb_js_consumer *consumer, struct rb_js_consumer_
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js *js = rb_js_consumer_js(consumer);
-    rb_js_consumer_clock(consumer);
     int64_t until_ns = consumer->config->pause_until, wall_ns = (int64_t)js->wall_ns;
     rb_js_consumer_prune(consumer);
     *ret_info = (struct rb_js_consumer_info){

@@ -138,19 +138,6 @@ static inline bool rb_js_consumer_logs(const struct rb_js_consumer *consumer)
             consumer->stream->config->retention != RB_JS_LIMITS);
 }
 
-/**
- * What clients send comes before JetStream's own turn, with the time of the turn before: for all that is due from now on, the clock
- * goes on to that of the shard's turn.
- */
-static inline void rb_js_consumer_clock(const struct rb_js_consumer *consumer)
-{
-    struct rb_js *js = rb_js_consumer_js(consumer);
-    if (js->core != NULL && js->core->now_ns > js->now_ns) {
-        js->wall_ns += js->core->now_ns - js->now_ns;
-        js->now_ns = js->core->now_ns;
-    }
-}
-
 /* consumer.c */
 
 /** Has something to do: run is called this turn or the next. */

@@ -267,7 +267,6 @@ void rb_js_consumer_request(struct rb_js_consumer *consumer, struct rb_slice rep
 {
     struct rb_arena *arena;
     struct body body;
-    rb_js_consumer_clock(consumer);
     consumer->inside->active_ns = rb_js_consumer_js(consumer)->now_ns;
     if (rb_arena_create(512, &arena) != RB_OK) {
         return;

@@ -143,7 +143,6 @@ void rb_js_consumer_flow(struct rb_js_consumer *consumer, struct rb_slice token,
         !rb_slice_equal(token, rb_slice_of(flow->token, sizeof(flow->token)))) {
         return;
     }
-    rb_js_consumer_clock(consumer);
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
     flow->window = flow->window * 2 > WINDOW_MAX ? WINDOW_MAX : flow->window * 2;
     flow->sent -= flow->asked < flow->sent ? flow->asked : flow->sent;

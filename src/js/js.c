@@ -398,9 +398,9 @@ static bool turn_steps(struct rb_js *js)
     return worked;
 }
 
-void rb_js_set_clock(struct rb_js *js)
+void rb_js_begin(struct rb_js *js, uint64_t now_ns)
 {
-    js->now_ns = rb_env_now(js->env);
+    js->now_ns = now_ns;
     uint64_t wall_ns = js->env->wall_ns(js->env->ctx);
     js->wall_ns = wall_ns > js->wall_ns ? wall_ns : js->wall_ns;
 }
@@ -409,7 +409,6 @@ static bool turn_close(struct rb_js *js);
 
 bool rb_js_turn(struct rb_js *js)
 {
-    rb_js_set_clock(js);
     bool worked = take_log(js);
     worked |= take_stores(js);
     rb_js_recover_turn(js);
@@ -470,7 +469,7 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->stepping);
     rb_list_init(&js->orphans);
     rb_js_pools_init(&js->pools, js->budget);
-    rb_js_set_clock(js);
+    rb_js_begin(js, rb_env_now(js->env));
     rb_wheel_init(&js->wheel, js->now_ns);
     rb_timer_init(&js->checkpoint_alarm.timer, RB_JS_TIMER_CHECKPOINT);
     js->checkpoint_alarm.owner = js;

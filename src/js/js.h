@@ -134,8 +134,8 @@ struct rb_js {
     uint64_t next_group,
         reserved_group; /* id of the next stream's group; ids below `reserved` are put down as used */
     uint64_t now_ns,
-        wall_ns;      /* of this turn; wall_ns never goes back within one life of the server */
-    uint32_t opening; /* stores and logs not ready yet */
+        wall_ns; /* of this turn of the shard; wall_ns never goes back within one life of the server */
+    uint32_t opening;       /* stores and logs not ready yet */
     struct rb_list dropped; /* streams without a name whose end is not done yet */
     enum rb_js_close_stage close_stage;
     bool ready_to_serve, failed, closing, closed;
@@ -179,9 +179,11 @@ struct rb_js_account {
 RB_MUST_CHECK enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret_js);
 /** A completion of the disk: its op->owner is the log, the store's home, or this. */
 void rb_js_complete(struct rb_js *js, struct rb_disk_op *op);
-/** Takes the time anew: before what clients sent is taken, since the last turn may be long ago. */
-void rb_js_set_clock(struct rb_js *js);
-/** One turn; true if it did work. */
+/**
+ * A turn of the shard begins, at `now_ns` of the core's clock: what clients send until the next one, and rb_js_turn, happen then.
+ */
+void rb_js_begin(struct rb_js *js, uint64_t now_ns);
+/** One turn, after rb_js_begin; true if it did work. */
 bool rb_js_turn(struct rb_js *js);
 /** When rb_js_turn has work though nothing completed or arrived (core's clock); UINT64_MAX: never; now: at once. */
 uint64_t rb_js_due(struct rb_js *js);

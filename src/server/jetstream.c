@@ -297,11 +297,11 @@ static bool advance(struct rb_jetstream_part *part)
     return false;
 }
 
-void rb_jetstream_part_set_clock(struct rb_jetstream_part *part)
+void rb_jetstream_part_begin(struct rb_jetstream_part *part, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < part->count; i++) {
         if (part->homes[i].js != NULL) {
-            rb_js_set_clock(part->homes[i].js);
+            rb_js_begin(part->homes[i].js, now_ns);
         }
     }
 }

@@ -76,6 +76,8 @@ RB_MUST_CHECK enum rb_err rb_jetstream_part_create(struct rb_jetstream *jetstrea
                                                    char why[128]);
 /** After rb_jetstream_part_closed; before the disks are. */
 void rb_jetstream_part_destroy(struct rb_jetstream_part *part);
+/** A turn of the shard begins, at `now_ns` of the core's clock. */
+void rb_jetstream_part_begin(struct rb_jetstream_part *part, uint64_t now_ns);
 /** Completions, then a turn of each home. True if there was work. */
 /** The turn's time, before what clients sent is taken. */
 void rb_jetstream_part_set_clock(struct rb_jetstream_part *part);

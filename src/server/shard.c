@@ -562,7 +562,7 @@ bool rb_shard_turn(struct rb_shard *shard, int64_t timeout_max_ns)
     uint32_t count = poll_events(shard, timeout_max_ns, &events);
     core->now_ns = rb_env_now(core->env);
     if (shard->jetstream != NULL) {
-        rb_jetstream_part_set_clock(shard->jetstream);
+        rb_jetstream_part_begin(shard->jetstream, core->now_ns);
     }
     bool worked = take_mail(shard) || count > 0;
     worked |= take_jobs(shard);

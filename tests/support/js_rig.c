@@ -187,10 +187,18 @@ void js_rig_open(struct js_rig *rig)
     js_rig_settle(rig);
 }
 
+void js_rig_begin(struct js_rig *rig)
+{
+    rig->core.now_ns = rig->now_ns;
+    if (rig->js != NULL) {
+        rb_js_begin(rig->js, rig->now_ns);
+    }
+}
+
 bool js_rig_turn(struct js_rig *rig)
 {
     struct rb_disk_op **ops;
-    rig->core.now_ns = rig->now_ns;
+    js_rig_begin(rig);
     uint32_t count = rb_disk_poll(rig->disk, 0, &ops);
     for (uint32_t i = 0; i < count; i++) {
         rb_js_complete(rig->js, ops[i]);
@@ -329,7 +337,7 @@ void js_rig_listen(struct js_rig *rig, const char *subject)
 void js_rig_publish_bytes(struct js_rig *rig, const char *subject, const char *reply,
                           uint32_t header_len, struct rb_slice payload)
 {
-    rig->core.now_ns = rig->now_ns;
+    js_rig_begin(rig);
     (void)rb_account_publish(rig->account, rb_slice_text(subject),
                              rb_slice_text(reply == NULL ? "" : reply), header_len, payload);
 }

@@ -55,6 +55,8 @@ void js_rig_init(struct js_rig *rig, uint64_t seed);
 /** Creates log and JetStream and waits until it serves, or failed. */
 void js_rig_open(struct js_rig *rig);
 void js_rig_accounts_changed(struct js_rig *rig);
+/** A turn of the shard begins now: clients' messages come before JetStream's part of it. */
+void js_rig_begin(struct js_rig *rig);
 /** One turn without moving the time; true if it did work. */
 bool js_rig_turn(struct js_rig *rig);
 /** Turns until nothing is under way; time moves as far as the disk needs. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -275,12 +276,34 @@ static void the_servers_limits(void **state)
     hang_up(s);
 }
 
+/* What comes to a server that did nothing for a while is stored with the time when it came, not with that of its last turn. */
+static void time_after_idleness(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 1, "uring");
+    struct client *a = login(f, "a");
+    has(ask(a, "$JS.API.STREAM.CREATE.M",
+            "{\"name\":\"M\",\"subjects\":[\"m\"],\"storage\":\"memory\"}"),
+        "\"created\":\"");
+    store(a, "m", 1);
+    assert_int_equal(usleep(1500000), 0);
+    time_t before = time(NULL);
+    store(a, "m", 2);
+    const char *text = strstr(ask(a, "$JS.API.STREAM.MSG.GET.M", "{\"seq\":2}"), "\"time\":\"");
+    assert_non_null(text);
+    struct tm tm = { 0 };
+    assert_non_null(strptime(text + strlen("\"time\":\""), "%Y-%m-%dT%H:%M:%S", &tm));
+    assert_true(timegm(&tm) >= before);
+    hang_up(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(streams_outlive_servers, setup, teardown),
         cmocka_unit_test_setup_teardown(who_may_use_it, setup, teardown),
         cmocka_unit_test_setup_teardown(the_servers_limits, setup, teardown),
+        cmocka_unit_test_setup_teardown(time_after_idleness, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
