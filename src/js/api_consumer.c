@@ -274,6 +274,7 @@ static void list(struct rb_js_request *request, uint32_t limit, bool whole)
         return;
     }
     uint64_t total = 0, index = 0;
+    rb_js_consumers_sort(stream);
     struct rb_list *at = &stream->consumers;
     while (next_listed(stream, &at) != NULL) {
         total++;

@@ -413,6 +413,7 @@ static bool check_consumers(struct rb_js_stream *stream, const struct rb_js_stre
     const struct rb_js_consumer_limits *limits = &config->consumer_limits;
     char names[NAMES_MAX] = "";
     size_t len = 0;
+    rb_js_consumers_sort(stream);
     for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
          link = link->next) {
         const struct rb_js_consumer *consumer =

@@ -131,6 +131,7 @@ bool rb_js_consumer_configure(struct rb_js_consumer *consumer, struct rb_arena *
     if (in->cursor != NULL) {
         rb_msgstore_cursor_destroy(in->cursor);
     }
+    rb_js_consumer_unwatch(consumer);
     rb_arena_destroy(consumer->config_arena);
     in->filters = filters;
     in->filter_slots = slots;
@@ -143,20 +144,64 @@ bool rb_js_consumer_configure(struct rb_js_consumer *consumer, struct rb_arena *
     return true;
 }
 
-/* Names come in order as a rule: the place is looked for from the end. */
-static void link_by_name(struct rb_js_stream *stream, struct rb_js_consumer *consumer)
+/* Order of names; the shorter one first. */
+static bool comes_before(const struct rb_list *a, const struct rb_list *b)
 {
-    struct rb_list *at = stream->consumers.prev;
-    while (at != &stream->consumers) {
-        struct rb_slice other = RB_CONTAINER(at, struct rb_js_consumer, of_stream)->name;
-        size_t least = other.len < consumer->name.len ? other.len : consumer->name.len;
-        int order = memcmp(other.ptr, consumer->name.ptr, least);
-        if (order < 0 || (order == 0 && other.len < consumer->name.len)) {
-            break;
-        }
-        at = at->prev;
+    struct rb_slice left = RB_CONTAINER(a, struct rb_js_consumer, of_stream)->name,
+                    right = RB_CONTAINER(b, struct rb_js_consumer, of_stream)->name;
+    int order = memcmp(left.ptr, right.ptr, left.len < right.len ? left.len : right.len);
+    return order < 0 || (order == 0 && left.len < right.len);
+}
+
+static void link_to_stream(struct rb_js_stream *stream, struct rb_js_consumer *consumer)
+{
+    if (!rb_list_empty(&stream->consumers) &&
+        comes_before(&consumer->of_stream, stream->consumers.prev)) {
+        stream->consumers_mixed = true;
     }
-    rb_list_append(at->next, &consumer->of_stream);
+    rb_list_append(&stream->consumers, &consumer->of_stream);
+}
+
+/* Of lists linked forwards only. */
+static struct rb_list *merge(struct rb_list *a, struct rb_list *b)
+{
+    struct rb_list head, *tail = &head;
+    while (a != NULL && b != NULL) {
+        struct rb_list **least = comes_before(b, a) ? &b : &a;
+        tail->next = *least;
+        tail = *least;
+        *least = (*least)->next;
+    }
+    tail->next = a != NULL ? a : b;
+    return head.next;
+}
+
+/* Merging from below: sorted[i] has 2^i of them, or is empty. */
+void rb_js_consumers_sort(struct rb_js_stream *stream)
+{
+    struct rb_list *sorted[32] = { NULL }, *all = NULL;
+    if (!stream->consumers_mixed) {
+        return;
+    }
+    for (struct rb_list *link; (link = rb_list_pop(&stream->consumers)) != NULL;) {
+        uint32_t i = 0;
+        link->next = NULL;
+        for (; sorted[i] != NULL; i++) {
+            link = merge(sorted[i], link);
+            sorted[i] = NULL;
+        }
+        sorted[i] = link;
+    }
+    for (uint32_t i = 0; i < 32; i++) {
+        all = merge(sorted[i], all);
+    }
+    while (all != NULL) {
+        struct rb_list *link = all;
+        all = all->next;
+        rb_list_init(link);
+        rb_list_append(&stream->consumers, link);
+    }
+    stream->consumers_mixed = false;
 }
 
 static void count_consumer(struct rb_js_consumer *consumer, int32_t by)
@@ -193,6 +238,7 @@ struct rb_js_consumer *rb_js_consumer_make(struct rb_js_stream *stream, struct r
     rb_list_init(&consumer->link);
     rb_list_init(&consumer->of_stream);
     in->consumer = consumer;
+    rb_list_init(&in->of_watch);
     in->alarm.owner = consumer;
     rb_timer_init(&in->alarm.timer, RB_JS_TIMER_CONSUMER);
     in->wait = (struct rb_msgstore_wait){ .owner = consumer, .tag = RB_JS_WAIT_CONSUMER };
@@ -208,7 +254,7 @@ struct rb_js_consumer *rb_js_consumer_make(struct rb_js_stream *stream, struct r
         free_block(js, consumer);
         return NULL;
     }
-    link_by_name(stream, consumer);
+    link_to_stream(stream, consumer);
     count_consumer(consumer, 1);
     return consumer;
 }
@@ -235,6 +281,7 @@ void rb_js_consumer_free(struct rb_js_consumer *consumer)
     struct rb_js *js = rb_js_consumer_js(consumer);
     rb_assert(!in->running && rb_list_empty(&in->requests));
     unlisten(consumer);
+    rb_js_consumer_unwatch(consumer);
     rb_wheel_disarm(&js->wheel, &in->alarm.timer);
     rb_msgstore_forget(&in->wait);
     rb_list_remove(&consumer->link);

@@ -18,7 +18,7 @@ struct rb_js_consumer_place {
 
 struct rb_js_consumer {
     struct rb_list link;      /* in js->ready */
-    struct rb_list of_stream; /* in the stream, by name */
+    struct rb_list of_stream; /* in the stream */
     struct rb_js_stream *stream;
     struct rb_slice name; /* allocated */
     uint32_t id;
@@ -85,8 +85,14 @@ void rb_js_consumer_flow(struct rb_js_consumer *consumer, struct rb_slice token,
 bool rb_js_consumer_run(struct rb_js_consumer *consumer, uint32_t max);
 void rb_js_consumer_timer(struct rb_js_consumer *consumer, struct rb_timer *timer);
 void rb_js_consumer_loaded(struct rb_js_consumer *consumer);
-/** Interest in `subject` changed. */
-void rb_js_consumer_interest(struct rb_js_consumer *consumer, struct rb_slice subject);
+/**
+ * Consumers whose deliver subject is `subject` look again whether somebody listens. Costs one look-up, whatever the number of
+ * consumers; the account asks only while there are push consumers (watch_interest).
+ */
+void rb_js_watches_interest(struct rb_js_account *account, struct rb_slice subject);
+void rb_js_watches_init(struct rb_js_account *account);
+/** The stream's consumers by name: to be called before they are listed. They are made in any order. */
+void rb_js_consumers_sort(struct rb_js_stream *stream);
 
 /* For documents */
 struct rb_js_consumer_info {

@@ -70,8 +70,17 @@ struct rb_js_acks {
     uint32_t replies_len, replies_cap;
 };
 
+/** Push consumers of an account with the same deliver subject; in the account's `watches`. */
+struct rb_js_watch {
+    struct rb_list consumers; /* struct rb_js_consumer_inside.of_watch */
+    size_t len;
+    uint8_t subject[];
+};
+
 struct rb_js_consumer_inside {
     struct rb_js_consumer *consumer;
+    struct rb_js_watch *watch; /* NULL: a pull consumer, not open yet, or memory was refused */
+    struct rb_list of_watch;
     struct rb_js_alarm alarm;
     struct rb_special next; /* MSG.NEXT */
     struct rb_special *next_domain;
@@ -298,6 +307,9 @@ uint64_t rb_js_consumer_pin_due(struct rb_js_consumer *consumer);
 struct rb_slice rb_js_consumer_pinned(const struct rb_js_consumer *consumer);
 
 /* consumer_push.c */
+/** Is not told of interest in its deliver subject any more. */
+void rb_js_consumer_unwatch(struct rb_js_consumer *consumer);
+/** Sees to it that it is told of interest in its deliver subject, and looks who listens now. */
 void rb_js_consumer_look_for_interest(struct rb_js_consumer *consumer);
 /** May a message be sent now? */
 bool rb_js_consumer_push_open(const struct rb_js_consumer *consumer);

@@ -33,12 +33,105 @@ static void restart_flow(struct rb_js_consumer *consumer)
     }
 }
 
+/* Who is told when interest comes or goes */
+
+static bool watch_equal(const void *item, struct rb_slice key)
+{
+    const struct rb_js_watch *watch = item;
+    return rb_slice_equal(rb_slice_of(watch->subject, watch->len), key);
+}
+
+static uint64_t watch_hash(const void *item)
+{
+    const struct rb_js_watch *watch = item;
+    return rb_slice_hash(rb_slice_of(watch->subject, watch->len));
+}
+
+void rb_js_watches_init(struct rb_js_account *account)
+{
+    rb_map_init(&account->watches, account->js->budget, 0, watch_equal, watch_hash);
+}
+
+static struct rb_js_watch *need_watch(struct rb_js_account *account, struct rb_slice subject)
+{
+    struct rb_budget *budget = account->js->budget;
+    struct rb_js_watch *watch = rb_map_find(&account->watches, rb_slice_hash(subject), subject);
+    if (watch != NULL) {
+        return watch;
+    }
+    watch = rb_alloc(budget, sizeof(*watch) + subject.len);
+    if (watch == NULL) {
+        return NULL;
+    }
+    rb_list_init(&watch->consumers);
+    watch->len = subject.len;
+    memcpy(watch->subject, subject.ptr, subject.len);
+    if (rb_map_insert(&account->watches, watch_hash(watch), watch) != RB_OK) {
+        rb_free(budget, watch, sizeof(*watch) + watch->len);
+        return NULL;
+    }
+    account->account->watch_interest = true;
+    return watch;
+}
+
+/* False: memory was refused. */
+static bool watch(struct rb_js_consumer *consumer)
+{
+    struct rb_js_consumer_inside *in = consumer->inside;
+    if (in->watch == NULL) {
+        in->watch = need_watch(consumer->stream->account, consumer->config->deliver_subject);
+        if (in->watch == NULL) {
+            return false;
+        }
+        rb_list_append(&in->watch->consumers, &in->of_watch);
+    }
+    return true;
+}
+
+void rb_js_consumer_unwatch(struct rb_js_consumer *consumer)
+{
+    struct rb_js_consumer_inside *in = consumer->inside;
+    struct rb_js_account *account = consumer->stream->account;
+    struct rb_js_watch *watch = in->watch;
+    if (watch == NULL) {
+        return;
+    }
+    in->watch = NULL;
+    rb_list_remove(&in->of_watch);
+    if (rb_list_empty(&watch->consumers)) {
+        bool removed = rb_map_remove(&account->watches, watch_hash(watch), watch);
+        rb_assert(removed);
+        rb_free(account->js->budget, watch, sizeof(*watch) + watch->len);
+        account->account->watch_interest = account->watches.count > 0;
+    }
+}
+
+/* The account is being changed, and `subject` is valid until it is asked anything: it is asked by the run. */
+void rb_js_watches_interest(struct rb_js_account *account, struct rb_slice subject)
+{
+    const struct rb_js_watch *watch =
+        rb_map_find(&account->watches, rb_slice_hash(subject), subject);
+    if (watch == NULL) {
+        return;
+    }
+    for (struct rb_list *at = watch->consumers.next; at != &watch->consumers; at = at->next) {
+        struct rb_js_consumer_inside *in = RB_CONTAINER(at, struct rb_js_consumer_inside, of_watch);
+        in->look = true;
+        rb_js_consumer_ready(in->consumer);
+    }
+}
+
 void rb_js_consumer_look_for_interest(struct rb_js_consumer *consumer)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js *js = rb_js_consumer_js(consumer);
     if (!rb_js_consumer_is_push(consumer) || !in->opened) {
         return;
+    }
+    in->look = !watch(consumer);
+    if (in->look) {
+        in->retry_ns = js->now_ns + RB_JS_SECOND_NS; /* then it looks again */
+        rb_js_consumer_want(consumer, in->retry_ns);
     }
     bool active = somebody_listens(consumer);
     if (active == in->active) {
@@ -52,16 +145,6 @@ void rb_js_consumer_look_for_interest(struct rb_js_consumer *consumer)
         rb_js_consumer_ready(consumer);
     }
     rb_js_consumer_want(consumer, js->now_ns);
-}
-
-void rb_js_consumer_interest(struct rb_js_consumer *consumer, struct rb_slice subject)
-{
-    struct rb_js_consumer_inside *in = consumer->inside;
-    if (in->opened && rb_js_consumer_is_push(consumer) &&
-        rb_slice_equal(subject, consumer->config->deliver_subject)) {
-        in->look = true;
-        rb_js_consumer_ready(consumer);
-    }
 }
 
 bool rb_js_consumer_push_open(const struct rb_js_consumer *consumer)

@@ -54,6 +54,7 @@ struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *ac
         rb_list_init(&own->streams);
         rb_list_init(&own->sources);
         rb_map_init(&own->stream_map, js->budget, 0, name_equal, name_hash);
+        rb_js_watches_init(own);
         rb_list_append(&js->accounts, &own->link);
     }
     return own;
@@ -92,7 +93,6 @@ static void look_at(struct rb_js *js, struct rb_account *account)
     }
     own = rb_js_account_need(js, account);
     if (own != NULL) {
-        account->watch_interest = on;
         own->enabled = on;
         if (on) {
             own->limits = limits;
@@ -122,16 +122,8 @@ void rb_js_accounts_changed(struct rb_js *js)
 void rb_js_interest(struct rb_js *js, struct rb_account *account, struct rb_slice subject)
 {
     struct rb_js_account *own = rb_js_account_of(js, account);
-    if (own == NULL || own->consumer_count == 0) {
-        return;
-    }
-    for (struct rb_list *at = own->streams.next; at != &own->streams; at = at->next) {
-        struct rb_js_stream *stream = RB_CONTAINER(at, struct rb_js_stream, link);
-        for (struct rb_list *link = stream->consumers.next, *next; link != &stream->consumers;
-             link = next) {
-            next = link->next;
-            rb_js_consumer_interest(RB_CONTAINER(link, struct rb_js_consumer, of_stream), subject);
-        }
+    if (own != NULL) {
+        rb_js_watches_interest(own, subject);
     }
 }
 
@@ -634,8 +626,8 @@ void rb_js_destroy(struct rb_js *js)
     for (struct rb_list *link; (link = rb_list_pop(&js->accounts)) != NULL;) {
         struct rb_js_account *own = RB_CONTAINER(link, struct rb_js_account, link);
         turn_off(own);
-        own->account->watch_interest = false;
         rb_map_deinit(&own->stream_map);
+        rb_map_deinit(&own->watches); /* empty: all consumers are gone */
         rb_free(js->budget, own, sizeof(*own));
     }
     rb_js_api_abandon(js);

@@ -170,6 +170,7 @@ struct rb_js_account {
     struct rb_list streams; /* struct rb_js_stream.link, by name */
     struct rb_list sources; /* struct rb_js_source.of_account */
     struct rb_map stream_map;
+    struct rb_map watches; /* consumer_push.c: who waits for interest in which subject */
     uint32_t stream_count, consumer_count;
     int64_t memory, storage, reserved_memory, reserved_storage;
     uint64_t api_total, api_errors;

@@ -211,6 +211,7 @@ static void make_consumer(struct snapshot *snapshot, const struct rb_js_consumer
 static void make_consumers(struct snapshot *snapshot)
 {
     struct rb_list *consumers = &snapshot->transfer.stream->consumers;
+    rb_js_consumers_sort(snapshot->transfer.stream);
     for (struct rb_list *at = consumers->next; at != consumers && !snapshot->no_consumers;
          at = at->next) {
         const struct rb_js_consumer *consumer = RB_CONTAINER(at, struct rb_js_consumer, of_stream);

@@ -51,7 +51,8 @@ struct rb_js_stream {
     const struct rb_js_stream_config *config; /* in config_arena; replaced as a whole */
     struct rb_js_group group;
     struct rb_msgstore *store;
-    struct rb_list consumers; /* struct rb_js_consumer.of_stream, by name */
+    struct rb_list consumers; /* struct rb_js_consumer.of_stream; rb_js_consumers_sort() */
+    bool consumers_mixed;     /* they are not in the order of their names */
     struct rb_map consumer_map;
     uint32_t consumer_count; /* without direct ones */
     uint32_t next_consumer_id;

@@ -48,6 +48,7 @@ static void copy_consumers(struct rb_snapshot *snapshot, struct rb_js_stream *st
                            struct rb_stream_snapshot *to)
 {
     uint32_t count = 0;
+    rb_js_consumers_sort(stream);
     for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
          link = link->next) {
         count++;

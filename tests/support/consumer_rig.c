@@ -251,6 +251,7 @@ struct rig *rig_create(void)
     rig->core_account.name = RB_S("ACC");
     rig->account.js = js;
     rig->account.account = &rig->core_account;
+    rb_js_watches_init(&rig->account);
     rig->account.limits = (struct rb_js_limits){ -1, -1, -1, -1, -1, -1, -1, false };
     assert_int_equal(rb_sublist_create(&rig->budget, 2, &rig->core_account.sublist), RB_OK);
     rig->subjects[0] = RB_S("s.>");
@@ -291,6 +292,9 @@ void rig_destroy(struct rig *rig)
     }
     rb_msgstore_home_destroy(rig->home);
     rb_sublist_destroy(rig->core_account.sublist);
+    assert_int_equal(rig->account.watches.count, 0);
+    assert_false(rig->core_account.watch_interest);
+    rb_map_deinit(&rig->account.watches);
     assert_int_equal(rig->budget.used_bytes, 0);
     rig_forget(rig);
     for (uint32_t i = 0; i < rig->command_count; i++) {
@@ -307,10 +311,8 @@ void rig_destroy(struct rig *rig)
 
 static void tell_interest(struct rig *rig, const char *subject)
 {
-    for (struct rb_list *at = rig->stream.consumers.next; at != &rig->stream.consumers;
-         at = at->next) {
-        rb_js_consumer_interest(RB_CONTAINER(at, struct rb_js_consumer, of_stream),
-                                rb_slice_text(subject));
+    if (rig->core_account.watch_interest) {
+        rb_js_watches_interest(&rig->account, rb_slice_text(subject));
     }
 }
 

@@ -353,6 +353,79 @@ static void resets_begin_anew(void **state)
     assert_int_equal(reset_error(rig, consumer, 0, NULL), 0);
 }
 
+static bool looks(struct rig *rig, const char *name)
+{
+    return rb_js_consumer_find(&rig->stream, rb_slice_text(name))->inside->look;
+}
+
+/* Subscriptions concern nobody while there are pull consumers only; then those who wait for that very subject. */
+static void interest_is_told_to_whom_it_concerns(void **state)
+{
+    struct rig *rig = *state;
+    static const char *const subjects[] = { "d", "d", "e" };
+    char text[128];
+    assert_non_null(rig_consumer(rig, "{\"durable_name\":\"PULL\"}"));
+    assert_false(rig->core_account.watch_interest);
+    for (uint32_t i = 0; i < 3; i++) {
+        (void)snprintf(text, sizeof(text), "{\"durable_name\":\"P%u\",\"deliver_subject\":\"%s\"}",
+                       i, subjects[i]);
+        assert_non_null(rig_consumer(rig, text));
+    }
+    assert_true(rig->core_account.watch_interest);
+    assert_int_equal(rig->account.watches.count, 2);
+    rb_js_watches_interest(&rig->account, RB_S("d"));
+    assert_true(looks(rig, "P0") && looks(rig, "P1"));
+    assert_false(looks(rig, "P2") || looks(rig, "PULL"));
+    rig_turn(rig);
+    assert_false(looks(rig, "P0"));
+    /* another deliver subject */
+    assert_non_null(rig_consumer(rig, "{\"durable_name\":\"P0\",\"deliver_subject\":\"f\"}"));
+    assert_int_equal(rig->account.watches.count, 3);
+    rb_js_watches_interest(&rig->account, RB_S("d"));
+    assert_true(!looks(rig, "P0") && looks(rig, "P1"));
+    rb_js_watches_interest(&rig->account, RB_S("f"));
+    assert_true(looks(rig, "P0"));
+    rig_turn(rig);
+    rig_listen(rig, "f", NULL);
+    rig_turn(rig);
+    struct rb_js_consumer_info info;
+    rb_js_consumer_info(rb_js_consumer_find(&rig->stream, RB_S("P0")), &info);
+    assert_true(info.push_bound);
+    /* memory is refused for a while: it looks again by itself */
+    rig->budget.limit_bytes = 1;
+    struct rb_js_consumer *consumer = rb_js_consumer_find(&rig->stream, RB_S("P2"));
+    rb_js_consumer_unwatch(consumer);
+    rb_js_consumer_look_for_interest(consumer);
+    assert_null(consumer->inside->watch);
+    rig->budget.limit_bytes = 0;
+    rig_pass(rig, 2 * RIG_SECOND);
+    assert_non_null(consumer->inside->watch);
+}
+
+/* Made in any order, they are listed by name. */
+static void names_come_in_order(void **state)
+{
+    struct rig *rig = *state;
+    static const char *const names[] = { "m", "b", "zz", "z", "a", "mm", "B", "c" };
+    static const char *const sorted[] = { "B", "a", "b", "c", "m", "mm", "z", "zz" };
+    for (uint32_t i = 0; i < 8; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof(text), "{\"durable_name\":\"%s\"}", names[i]);
+        assert_non_null(rig_consumer(rig, text));
+    }
+    for (uint32_t round = 0; round < 2; round++) {
+        uint32_t count = 0;
+        rb_js_consumers_sort(&rig->stream);
+        for (struct rb_list *at = rig->stream.consumers.next; at != &rig->stream.consumers;
+             at = at->next, count++) {
+            struct rb_slice name = RB_CONTAINER(at, struct rb_js_consumer, of_stream)->name;
+            assert_true(rb_slice_equal(name, rb_slice_text(sorted[count])));
+            assert_ptr_equal(at->next->prev, at);
+        }
+        assert_int_equal(count, 8);
+    }
+}
+
 /* What was proposed before a reset, or by an earlier consumer of that name, changes nothing behind it. */
 static void late_commands_are_ignored(void **state)
 {
@@ -390,7 +463,8 @@ int main(void)
         TEST(flow_control_may_ack),       TEST(the_rate_is_limited),
         TEST(the_original_pace_is_kept),  TEST(the_unheard_are_deleted),
         TEST(pauses_are_commands),        TEST(resets_begin_anew),
-        TEST(late_commands_are_ignored),
+        TEST(late_commands_are_ignored),  TEST(interest_is_told_to_whom_it_concerns),
+        TEST(names_come_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
