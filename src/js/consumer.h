@@ -75,6 +75,12 @@ void rb_js_consumer_save(const struct rb_js_consumer *consumer, struct rb_out *o
 RB_MUST_CHECK enum rb_err rb_js_consumer_load(struct rb_js_stream *stream,
                                               struct rb_reader *reader);
 
+/** Those with ack policy none or flow_control take no acks. */
+static inline bool rb_js_consumer_hears_acks(const struct rb_js_consumer *consumer)
+{
+    return consumer->config->ack_policy == RB_JS_ACK_EXPLICIT ||
+           consumer->config->ack_policy == RB_JS_ACK_ALL;
+}
 /** An ack arrived at $JS.ACK.<stream>.<consumer>...: its tokens are parsed by the stream's special, here is what counts. */
 void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, uint64_t consumer_seq,
                         uint64_t delivery_count, struct rb_slice reply, struct rb_slice payload);

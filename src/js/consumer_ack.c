@@ -535,12 +535,12 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_slice rest;
-    if (consumer->config->ack_policy == RB_JS_ACK_NONE || !in->opened || in->doomed) {
+    if (!rb_js_consumer_hears_acks(consumer) || !in->opened || in->doomed) {
         return;
     }
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
-    bool delivered = stream_seq > 0 &&
-                     (stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending);
+    bool delivered =
+        stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending;
     if (payload.len == 0 || rb_slice_equal(payload, RB_S("+ACK")) ||
         rb_slice_equal(payload, RB_S("+OK"))) {
         if (delivered) {

@@ -79,10 +79,6 @@ static bool find_start(struct rb_js_consumer *consumer)
                     ? rb_msgstore_next(store, 1)
                     : rb_msgstore_at_time(store, (uint64_t)config->opt_start_time);
         start = found == 0 ? state.last_seq + 1 : found;
-        if (found != 0 && in->filter_count > 0) {
-            found = rb_msgstore_first(store, in->subjects, in->filter_count, start);
-            start = found == 0 ? state.last_seq + 1 : found;
-        }
         break;
     case RB_JS_DELIVER_LAST_PER_SUBJECT:
         if (consumer->stream->config->max_msgs_per_subject == 1) {

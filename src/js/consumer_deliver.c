@@ -470,6 +470,9 @@ bool rb_js_consumer_run(struct rb_js_consumer *consumer, uint32_t max)
         }
         (void)log_turn(consumer);
     }
+    if (in->paused && !rb_js_consumer_is_push(consumer)) {
+        rb_js_consumer_nothing_left(consumer);
+    }
     in->running = false;
     return more || in->again;
 }

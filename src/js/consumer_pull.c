@@ -169,7 +169,7 @@ static bool check_no_wait(struct rb_js_consumer *consumer, struct rb_slice reply
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     uint64_t there = in->pending + in->acks.queue_len, wanted = 0;
-    if (there == 0 && body->expires <= 0) {
+    if (there == 0 && body->expires == 0) {
         status(consumer, reply, RB_S("404 No Messages"));
         return false;
     }
@@ -234,7 +234,9 @@ static void add_request(struct rb_js_consumer *consumer, struct rb_slice reply,
         .bytes = body->max_bytes > 0 ? (uint64_t)body->max_bytes : 0,
         .sized = body->max_bytes > 0,
         .no_wait = body->no_wait,
-        .expires_ns = body->expires > 0 ? js->now_ns + (uint64_t)body->expires : 0,
+        .expires_ns = body->expires > 0   ? js->now_ns + (uint64_t)body->expires
+                      : body->expires < 0 ? js->now_ns /* over when it came */
+                                          : 0,
         .beat_ns = body->idle_heartbeat > 0 ? (uint64_t)body->idle_heartbeat : 0,
         .min_pending = body->group.min_pending > 0 ? (uint64_t)body->group.min_pending : 0,
         .min_ack_pending =

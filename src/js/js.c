@@ -6,6 +6,7 @@
  */
 #include "js/js.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,6 +59,22 @@ struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *ac
         rb_list_append(&js->accounts, &own->link);
     }
     return own;
+}
+
+struct rb_slice rb_js_account_hash(struct rb_js_account *account)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    struct rb_slice name = account->account->name;
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    if (account->hash[0] == '\0') {
+        if (EVP_Digest(name.ptr, name.len, digest, NULL, EVP_sha256(), NULL) != 1) {
+            return rb_slice_of(NULL, 0);
+        }
+        for (uint32_t i = 0; i < RB_JS_ACCOUNT_HASH_LEN; i++) {
+            account->hash[i] = digits[digest[i] % 62];
+        }
+    }
+    return rb_slice_of(account->hash, RB_JS_ACCOUNT_HASH_LEN);
 }
 
 static void turn_off(struct rb_js_account *own)

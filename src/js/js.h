@@ -28,6 +28,9 @@
 #include "ringbus/msgstore.h"
 #include "ringbus/storage.h"
 
+/** An account's part of ack subjects with a domain. */
+#define RB_JS_ACCOUNT_HASH_LEN 8
+
 /** What Nats-Required-Api-Level is compared with. */
 #define RB_JS_API_LEVEL 5
 
@@ -175,6 +178,7 @@ struct rb_js_account {
     int64_t memory, storage, reserved_memory, reserved_storage;
     uint64_t api_total, api_errors;
     void *api; /* api.c: its specials */
+    char hash[RB_JS_ACCOUNT_HASH_LEN]; /* first byte 0: not known yet */
 };
 
 RB_MUST_CHECK enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret_js);
@@ -203,6 +207,9 @@ void rb_js_destroy(struct rb_js *js);
 struct rb_js_account *rb_js_account_of(struct rb_js *js, const struct rb_account *account);
 /** Makes it when needed; NULL: memory refused. */
 struct rb_js_account *rb_js_account_need(struct rb_js *js, struct rb_account *account);
+
+/** RB_JS_ACCOUNT_HASH_LEN letters and digits, from the account's name. Empty: it could not be made. */
+struct rb_slice rb_js_account_hash(struct rb_js_account *account);
 
 /**
  * Sends a message of the server to whoever subscribed to `to`, shown with subject `subject` there (empty: `to`). True if anybody
