@@ -168,6 +168,23 @@ static bool take_response(struct rb_account *exporter, void *ctx, const struct r
     return true;
 }
 
+bool rb_service_wanted(struct rb_core *core, struct rb_slice subject)
+{
+    size_t begin = PREFIX_LEN + TOKEN_LEN + 1;
+    if (subject.len < begin + TOKEN_LEN || !rb_slice_starts(subject, RB_S("_R_.")) ||
+        memcmp(subject.ptr + PREFIX_LEN, core->reply_token, TOKEN_LEN) != 0) {
+        return true;
+    }
+    struct rb_slice token = rb_slice_of(subject.ptr + begin, TOKEN_LEN);
+    const struct rb_response *response =
+        rb_map_find(&core->response_map, rb_slice_hash(token), token);
+    if (response == NULL) {
+        return false;
+    }
+    struct rb_slice reply = rb_slice_of(response->reply, response->reply_len);
+    return rb_account_wanted(response->requestor, reply) && rb_service_wanted(core, reply);
+}
+
 void rb_service_timer(struct rb_core *core, struct rb_timer *timer)
 {
     struct rb_response *response = RB_CONTAINER(timer, struct rb_response, timer);

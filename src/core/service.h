@@ -11,6 +11,11 @@ const struct rb_export *rb_service_export(const struct rb_policy_account *export
                                           struct rb_slice subject);
 /** Sets what a service import does with a request. */
 void rb_service_init(struct rb_service_import *service);
+/**
+ * False: `subject` is where this shard awaits answers to an imported request, and nobody listens for them any more, or they all
+ * came. True for every other subject.
+ */
+bool rb_service_wanted(struct rb_core *core, struct rb_slice subject);
 /** A response's time is over: `timer` is of kind RB_TIMER_RESPONSE. */
 void rb_service_timer(struct rb_core *core, struct rb_timer *timer);
 /** Forgets every awaited answer. */

@@ -65,6 +65,8 @@ void rb_js_consumer_removed(struct rb_js_consumer *consumer, uint64_t seq);
 void rb_js_consumer_purged(struct rb_js_consumer *consumer);
 /** Interest retention: does it still need this message, which its filters match? */
 bool rb_js_consumer_needs(const struct rb_js_consumer *consumer, uint64_t seq);
+/** It delivered this message and waits for an ack, or never got one, whatever its filters are now. */
+bool rb_js_consumer_holds(const struct rb_js_consumer *consumer, uint64_t seq);
 /** The stream serves: subscribe, arm timers. */
 void rb_js_consumer_opened(struct rb_js_consumer *consumer);
 /** The stream goes: frees the consumer; pull requests get 409 Consumer Deleted (or `line`). */

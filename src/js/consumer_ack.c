@@ -273,9 +273,14 @@ static void settle_spent(struct rb_js_consumer *consumer, uint64_t seq, uint32_t
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
-    if (entry != NULL && rb_js_pending_spend(&in->acks, seq, count)) {
-        rb_js_pending_drop(&in->acks, entry);
+    if (entry == NULL) {
+        return;
     }
+    if (!rb_js_pending_spend(&in->acks, seq, count)) {
+        rb_js_consumer_give_up(consumer);
+        return;
+    }
+    rb_js_pending_drop(&in->acks, entry);
 }
 
 void rb_js_consumer_settle(struct rb_js_consumer *consumer, const struct rb_js_record_run *run,
@@ -422,6 +427,20 @@ static void queue_again(struct rb_js_consumer *consumer, struct rb_js_pending_en
     }
 }
 
+void rb_js_consumer_expire_all(struct rb_js_consumer *consumer)
+{
+    struct rb_js_pending *acks = &consumer->inside->acks;
+    uint32_t before = acks->queue_len;
+    for (struct rb_js_pending_entry *entry = rb_js_pending_first(acks), *next; entry != NULL;
+         entry = next) {
+        next = rb_js_pending_after(acks, entry);
+        if ((entry->flags & (RB_JS_PENDING_QUEUED | RB_JS_PENDING_ACKING)) == 0) {
+            queue_again(consumer, entry);
+        }
+    }
+    rb_js_pending_queue_sort(acks, acks->queue_len - before);
+}
+
 struct nak {
     int64_t delay;
 };
@@ -539,8 +558,7 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
         return;
     }
     in->active_ns = rb_js_consumer_js(consumer)->now_ns;
-    bool delivered =
-        stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending;
+    bool delivered = stream_seq <= consumer->delivered.stream_seq || stream_seq == in->sending;
     if (payload.len == 0 || rb_slice_equal(payload, RB_S("+ACK")) ||
         rb_slice_equal(payload, RB_S("+OK"))) {
         if (delivered) {
@@ -577,6 +595,7 @@ void rb_js_consumer_lost(struct rb_js_consumer *consumer, struct rb_js_pending_e
     rb_js_pending_drop(&in->acks, entry);
     rb_js_consumer_move_floor(consumer, consumer_seq);
     if (in->opened) {
+        consumer->ack_floor.last_ns = (int64_t)rb_js_consumer_js(consumer)->wall_ns;
         rb_msgstore_state(consumer->stream->store, &state);
         advise_terminated(consumer, seq, consumer_seq, count,
                           seq < state.first_seq ? RB_S("Message deleted by stream limits")

@@ -2,12 +2,24 @@
  *
  * Nothing here depends on limits, clocks or clients; what is sent is sent only when the stream serves.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "js/api.h"
 #include "js/consumer_inside.h"
+#include "js/stream_inside.h"
 #include "ringbus/check.h"
+
+void rb_js_consumer_give_up(struct rb_js_consumer *consumer)
+{
+    char why[160];
+    struct rb_slice name = consumer->name;
+    name.len = name.len < 64 ? name.len : 64;
+    (void)snprintf(why, sizeof(why), "memory was refused for the state of consumer \"%.*s\"",
+                   RB_S_ARG(name));
+    rb_js_stream_go_offline(consumer->stream, why);
+}
 
 /* Where it starts (jetstream.md 16.3) */
 
@@ -131,9 +143,8 @@ static bool read_config(struct rb_slice json, struct rb_arena **ret_arena,
 {
     char error[RB_DOC_ERROR_MAX];
     struct rb_arena *arena;
-    if (rb_arena_create(1024, &arena) != RB_OK) {
-        return false;
-    }
+    enum rb_err err = rb_arena_create(1024, &arena);
+    rb_assert(err == RB_OK); /* what it would leave undone, a replay would do */
     struct rb_js_consumer_config *config = rb_arena_take(arena, sizeof(*config));
     if (config == NULL ||
         !rb_doc_read(arena, &rb_js_consumer_config_type, json, true, config, error)) {
@@ -166,15 +177,22 @@ static bool update(struct rb_js_consumer *consumer, struct rb_arena *arena,
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     bool filters_changed = !same_filters(consumer->config, config);
+    bool moved = rb_js_consumer_is_push(consumer) &&
+                 !rb_slice_equal(consumer->config->deliver_subject, config->deliver_subject);
     if (!rb_js_consumer_configure(consumer, arena, config)) {
+        rb_js_consumer_give_up(consumer);
         return false;
     }
     if (filters_changed) {
         rb_js_consumer_recount(consumer);
+        rb_js_stream_refiltered(consumer->stream, consumer);
     }
     rb_js_pending_reorder(&in->acks);
     in->full_ns = 0;
     if (in->opened) {
+        if (moved) {
+            rb_js_consumer_expire_all(consumer);
+        }
         rb_js_consumer_take_config(consumer);
         rb_js_consumer_want(consumer, rb_js_consumer_js(consumer)->now_ns);
         rb_js_consumer_ready(consumer);
@@ -187,6 +205,7 @@ static struct rb_js_consumer *create(struct rb_js_stream *stream, const struct r
 {
     struct rb_js_consumer *consumer = rb_js_consumer_make(stream, command->name, arena, config);
     if (consumer == NULL) {
+        rb_js_stream_go_offline(stream, "memory was refused for a consumer");
         rb_arena_destroy(arena);
         return NULL;
     }
@@ -194,6 +213,7 @@ static struct rb_js_consumer *create(struct rb_js_stream *stream, const struct r
     consumer->created_ns = command->time_ns;
     consumer->inside->restored = stream->replaying;
     if (!find_start(consumer)) {
+        rb_js_consumer_give_up(consumer);
         rb_js_consumer_free(consumer);
         return NULL;
     }
@@ -390,13 +410,18 @@ static void drop_missing(struct rb_js_consumer *consumer, uint64_t first_seq)
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_msgstore *store = consumer->stream->store;
     struct rb_msgstore_entry there;
+    bool dropped = false;
     struct rb_js_pending_entry *entry = rb_js_pending_first(&in->acks);
     while (entry != NULL) {
         struct rb_js_pending_entry *next = rb_js_pending_after(&in->acks, entry);
         if (entry->seq < first_seq || !rb_msgstore_find(store, entry->seq, &there)) {
             rb_js_pending_drop(&in->acks, entry);
+            dropped = true;
         }
         entry = next;
+    }
+    if (dropped && in->opened) {
+        consumer->ack_floor.last_ns = (int64_t)rb_js_consumer_js(consumer)->wall_ns;
     }
     for (uint32_t i = in->acks.spent_len; i > 0; i--) {
         if (!rb_msgstore_find(store, in->acks.spent[i - 1].seq, &there)) {
@@ -434,12 +459,18 @@ void rb_js_consumer_purged(struct rb_js_consumer *consumer)
     }
 }
 
+bool rb_js_consumer_holds(const struct rb_js_consumer *consumer, uint64_t seq)
+{
+    const struct rb_js_pending *acks = &consumer->inside->acks;
+    return rb_js_pending_find(acks, seq) != NULL || rb_js_pending_is_spent(acks, seq);
+}
+
 bool rb_js_consumer_needs(const struct rb_js_consumer *consumer, uint64_t seq)
 {
     const struct rb_js_consumer_inside *in = consumer->inside;
     return seq >= in->next_seq ||
            (in->start_at < in->start_count && find_in_starts(in, seq) != UINT32_MAX) ||
-           rb_js_pending_find(&in->acks, seq) != NULL || rb_js_pending_is_spent(&in->acks, seq);
+           rb_js_consumer_holds(consumer, seq);
 }
 
 void rb_js_consumer_loaded(struct rb_js_consumer *consumer)

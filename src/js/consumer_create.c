@@ -34,15 +34,14 @@ static void change_done(struct rb_js_waiter *waiter, enum rb_err err, const void
 }
 
 static void propose(struct rb_js_stream *stream, const struct rb_command *command,
-                    struct rb_js_change *change)
+                    struct rb_js_change *change,
+                    void (*done)(struct rb_js_waiter *waiter, enum rb_err err, const void *given))
 {
     change->stream = stream;
-    change->waiter.done = change_done;
+    change->waiter.done = done;
     enum rb_err err = rb_js_stream_propose(stream, command, &change->waiter);
     if (err != RB_OK) {
-        struct rb_js_outcome outcome = { 0 };
-        rb_js_stream_error(&outcome.error, err);
-        change->done(change, stream, &outcome);
+        done(&change->waiter, err, NULL);
     }
 }
 
@@ -160,12 +159,22 @@ static bool refuse(struct creation *c, uint16_t code)
     return false;
 }
 
+/* The account's limit holds for each of its streams, as in nats-server. What others asked for, and is not applied yet, counts. */
 static bool has_room(struct creation *c)
 {
-    const struct rb_js_account *account = c->stream->account;
-    int64_t max = account->limits.max_consumers;
-    return c->existing != NULL || c->config.direct || max <= 0 || account->consumer_count < max ||
-           refuse(c, 10026);
+    const struct rb_js_stream *stream = c->stream;
+    int64_t max = stream->account->limits.max_consumers;
+    return c->existing != NULL || c->config.direct || max <= 0 ||
+           (int64_t)stream->consumer_count + stream->consumers_coming < max || refuse(c, 10026);
+}
+
+/* A consumer that was counted as coming is there, or will not be. */
+static void arrived(struct rb_js_waiter *waiter, enum rb_err err, const void *given)
+{
+    struct rb_js_change *change = RB_CONTAINER(waiter, struct rb_js_change, waiter);
+    rb_assert(change->stream->consumers_coming > 0);
+    change->stream->consumers_coming--;
+    change_done(waiter, err, given);
 }
 
 /* True: it is to be proposed. False: the outcome is known. */
@@ -237,7 +246,9 @@ void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consu
         if (json.failed) {
             end_with(change, stream, 10023, NULL);
         } else {
-            propose(stream, &command, change);
+            bool coming = c.existing == NULL && !c.config.direct;
+            stream->consumers_coming += coming;
+            propose(stream, &command, change, coming ? arrived : change_done);
         }
         rb_out_deinit(&json);
     }
@@ -247,7 +258,7 @@ void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consu
 void rb_js_consumer_delete(struct rb_js_consumer *consumer, struct rb_js_change *change)
 {
     struct rb_command command = rb_js_consumer_command(consumer, RB_COMMAND_CONSUMER_DELETE);
-    propose(consumer->stream, &command, change);
+    propose(consumer->stream, &command, change, change_done);
 }
 
 void rb_js_consumer_pause(struct rb_js_consumer *consumer, int64_t until_ns,
@@ -255,7 +266,7 @@ void rb_js_consumer_pause(struct rb_js_consumer *consumer, int64_t until_ns,
 {
     struct rb_command command = rb_js_consumer_command(consumer, RB_COMMAND_PAUSE);
     command.time_ns = until_ns == RB_DOC_NO_TIME || until_ns < 0 ? 0 : (uint64_t)until_ns;
-    propose(consumer->stream, &command, change);
+    propose(consumer->stream, &command, change, change_done);
 }
 
 static bool may_reset(struct rb_js_consumer *consumer, uint64_t seq, struct rb_js_error *error)
@@ -299,5 +310,5 @@ void rb_js_consumer_reset(struct rb_js_consumer *consumer, uint64_t seq,
     }
     struct rb_command command = rb_js_consumer_command(consumer, RB_COMMAND_RESET);
     command.seq = seq;
-    propose(consumer->stream, &command, change);
+    propose(consumer->stream, &command, change, change_done);
 }

@@ -234,6 +234,10 @@ void rb_js_consumer_apply_delivered(struct rb_js_consumer *consumer,
 void rb_js_consumer_adopt(struct rb_js_consumer *consumer, uint64_t below, uint64_t time_ns);
 void rb_js_consumer_apply_acked(struct rb_js_consumer *consumer, const struct rb_command *command);
 
+/* consumer_apply.c */
+/** Memory was refused while a command was applied: what it would leave undone, a replay would do. The stream goes offline. */
+void rb_js_consumer_give_up(struct rb_js_consumer *consumer);
+
 /* consumer_ack.c */
 /** Proposes the acks of this turn; false: it could not, they are kept. */
 bool rb_js_consumer_flush_acks(struct rb_js_consumer *consumer);
@@ -247,6 +251,8 @@ void rb_js_consumer_move_floor(struct rb_js_consumer *consumer, uint64_t consume
 /** Everything up to `seq` is acked (policies all and flow_control). */
 void rb_js_consumer_ack_through(struct rb_js_consumer *consumer, uint64_t seq,
                                 struct rb_slice reply);
+/** Everything that waits for its ack is to be delivered again, in order: it went where nobody listens any more. */
+void rb_js_consumer_expire_all(struct rb_js_consumer *consumer);
 /** A message that waits for its ack was removed from the stream. */
 void rb_js_consumer_lost(struct rb_js_consumer *consumer, struct rb_js_pending_entry *entry);
 void rb_js_acks_free(struct rb_js_acks *acks);
@@ -268,6 +274,8 @@ struct rb_js_request *rb_js_consumer_next_request(struct rb_js_consumer *consume
 /** One message of `bytes` went to it. */
 void rb_js_consumer_served(struct rb_js_consumer *consumer, struct rb_js_request *request,
                            uint64_t bytes);
+/** Through an import nobody listens for its messages any more: it ends. True: it did. */
+bool rb_js_consumer_end_unheard(struct rb_js_consumer *consumer, struct rb_js_request *request);
 /** Ends a request with a status (empty: without), `fields` as its headers. */
 void rb_js_consumer_end_request(struct rb_js_consumer *consumer, struct rb_js_request *request,
                                 struct rb_slice line, bool with_rest);

@@ -54,7 +54,7 @@ bool rb_js_consumer_check_group(struct rb_js_consumer *consumer, struct rb_slice
                     RB_S("400 Bad Request - Not a Pinned Client Priority consumer"));
         return false;
     }
-    if (policy == RB_JS_PRIORITY_PRIORITIZED && (group->priority < 0 || group->priority > 9)) {
+    if (group->priority < 0 || group->priority > 9) {
         bad_request(consumer, reply, RB_S("400 Bad Request - Priority must be between 0 and 9"));
         return false;
     }

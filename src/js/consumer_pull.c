@@ -4,13 +4,14 @@
  *
  * 1. A request that is not at its end goes behind the others after each message, within its priority.
  * 2. Requests whose reply subject nobody listens to are found when a message for them is not taken, when the queue is full, and when
- *    somebody asks for the count; they end silently.
+ *    somebody asks for the count; they end silently, or, when they came through an import, with 408 Interest Expired.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/nuid.h"
+#include "core/service.h"
 #include "js/consumer_inside.h"
 #include "js/duration.h"
 #include "proto/header.h"
@@ -88,6 +89,16 @@ void rb_js_consumer_end_request(struct rb_js_consumer *consumer, struct rb_js_re
     free_request(consumer, request);
 }
 
+bool rb_js_consumer_end_unheard(struct rb_js_consumer *consumer, struct rb_js_request *request)
+{
+    struct rb_core *core = rb_js_consumer_js(consumer)->core;
+    if (rb_service_wanted(core, rb_js_request_reply(request))) {
+        return false;
+    }
+    rb_js_consumer_end_request(consumer, request, RB_S("408 Interest Expired"), true);
+    return true;
+}
+
 void rb_js_consumer_end_requests(struct rb_js_consumer *consumer, struct rb_slice line)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
@@ -110,6 +121,8 @@ void rb_js_consumer_prune(struct rb_js_consumer *consumer)
         next = at->next;
         if (!rb_account_wanted(account, rb_js_request_reply(request))) {
             free_request(consumer, request);
+        } else {
+            (void)rb_js_consumer_end_unheard(consumer, request);
         }
     }
 }
@@ -326,6 +339,9 @@ struct rb_js_request *rb_js_consumer_next_request(struct rb_js_consumer *consume
         }
         switch (rb_js_consumer_eligible(consumer, request)) {
         case RB_JS_ELIGIBLE:
+            if (rb_js_consumer_end_unheard(consumer, request)) {
+                break;
+            }
             return request;
         case RB_JS_WRONG_PIN:
             request->batch--; /* the message that it would have got */

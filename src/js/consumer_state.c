@@ -299,10 +299,14 @@ static void add_pending(struct rb_js_consumer *consumer, uint64_t seq, uint64_t 
     struct rb_js_pending *acks = &consumer->inside->acks;
     struct rb_msgstore_entry there;
     bool above = acks->begin == acks->end || acks->entries[acks->end - 1].seq < seq;
-    if (above && rb_msgstore_find(consumer->stream->store, seq, &there) &&
-        rb_js_pending_reserve(acks)) {
-        (void)rb_js_pending_add(acks, seq, consumer_seq, time_ns, 1);
+    if (!above || !rb_msgstore_find(consumer->stream->store, seq, &there)) {
+        return;
     }
+    if (!rb_js_pending_reserve(acks)) {
+        rb_js_consumer_give_up(consumer); /* it would never be delivered again */
+        return;
+    }
+    (void)rb_js_pending_add(acks, seq, consumer_seq, time_ns, 1);
 }
 
 /* A crash took deliveries from the end of the log, but not from the checkpoint that was ahead of it, and now the log is applied to an

@@ -177,7 +177,7 @@ struct rb_js_account {
     uint32_t stream_count, consumer_count;
     int64_t memory, storage, reserved_memory, reserved_storage;
     uint64_t api_total, api_errors;
-    void *api; /* api.c: its specials */
+    void *api;                         /* api.c: its specials */
     char hash[RB_JS_ACCOUNT_HASH_LEN]; /* first byte 0: not known yet */
 };
 

@@ -388,6 +388,21 @@ void rb_js_stream_released(struct rb_js_stream *stream, struct rb_js_consumer *c
     inside->acking = NULL;
 }
 
+void rb_js_stream_refiltered(struct rb_js_stream *stream, struct rb_js_consumer *consumer)
+{
+    uint8_t bytes[RB_MSGSTORE_SUBJECT_MAX];
+    if (stream->config->retention != RB_JS_INTEREST) {
+        return;
+    }
+    for (uint64_t seq = rb_msgstore_next(stream->store, 1); seq != 0;
+         seq = rb_msgstore_next(stream->store, seq + 1)) {
+        struct rb_slice subject = rb_msgstore_subject_of(stream->store, seq, bytes);
+        if (!needed(stream, seq, subject, NULL) && !rb_js_consumer_holds(consumer, seq)) {
+            (void)rb_msgstore_remove(stream->store, seq, false);
+        }
+    }
+}
+
 void rb_js_stream_reconsider(struct rb_js_stream *stream)
 {
     uint8_t bytes[RB_MSGSTORE_SUBJECT_MAX];

@@ -54,7 +54,8 @@ struct rb_js_stream {
     struct rb_list consumers; /* struct rb_js_consumer.of_stream; rb_js_consumers_sort() */
     bool consumers_mixed;     /* they are not in the order of their names */
     struct rb_map consumer_map;
-    uint32_t consumer_count; /* without direct ones */
+    uint32_t consumer_count;   /* without direct ones */
+    uint32_t consumers_coming; /* proposed, not applied yet */
     uint32_t next_consumer_id;
     struct rb_sublist
         *filters;   /* of struct rb_js_filter, plain: which consumers match a stored message */
@@ -106,8 +107,10 @@ void rb_js_stream_publish(struct rb_js_stream *stream, const struct rb_command *
 
 /** A consumer is done with a message: acked or terminated, at apply. Retention may remove it. */
 void rb_js_stream_acked(struct rb_js_stream *stream, struct rb_js_consumer *consumer, uint64_t seq);
-/** The consumer goes (or its filters changed): interest streams release what only it wanted. Before it is unlinked. */
+/** The consumer goes: interest streams release what only it wanted. Before it is unlinked. */
 void rb_js_stream_released(struct rb_js_stream *stream, struct rb_js_consumer *consumer);
+/** Its filters changed: interest streams release what only the old ones wanted, but for what waits for its ack. */
+void rb_js_stream_refiltered(struct rb_js_stream *stream, struct rb_js_consumer *consumer);
 /** Proposes; errors of rb_js_group_propose. */
 RB_MUST_CHECK enum rb_err rb_js_stream_propose(struct rb_js_stream *stream,
                                                const struct rb_command *command,

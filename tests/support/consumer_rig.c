@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "core/service.h"
 #include "js/api.h"
 #include "js/stream_inside.h"
 #include "proto/subject.h"
@@ -54,6 +55,16 @@ void rb_js_stream_acked(struct rb_js_stream *stream, struct rb_js_consumer *cons
 void rb_js_stream_released(struct rb_js_stream *stream, struct rb_js_consumer *consumer)
 {
     rig_of(stream)->released_count++;
+}
+
+void rb_js_stream_refiltered(struct rb_js_stream *stream, struct rb_js_consumer *consumer)
+{
+    rig_of(stream)->refiltered_count++;
+}
+
+void rb_js_stream_go_offline(struct rb_js_stream *stream, const char *why)
+{
+    (void)snprintf(rig_of(stream)->offline, sizeof(rig_of(stream)->offline), "%s", why);
 }
 
 void rb_js_stream_error(struct rb_js_error *error, enum rb_err err)
@@ -152,6 +163,11 @@ void rb_js_advise_consumer(struct rb_js_consumer *consumer, const char *action)
                        RB_S_ARG(consumer->name));
     (void)rb_js_send(consumer->stream->account, rb_slice_of(subject, (size_t)len), RB_S(""),
                      RB_S(""), 0, RB_S("{}"));
+}
+
+bool rb_service_wanted(struct rb_core *core, struct rb_slice subject)
+{
+    return !the_rig->importer_gone || !rb_slice_starts(subject, RB_S("_R_."));
 }
 
 bool rb_account_wanted(struct rb_account *account, struct rb_slice subject)

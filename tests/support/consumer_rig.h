@@ -46,7 +46,9 @@ struct rig {
     uint32_t sent_count, sent_cap, seen;
     char *listening[64]; /* "subject" or "subject queue" */
     uint32_t listening_count;
-    uint64_t acked_count, released_count; /* calls */
+    uint64_t acked_count, released_count, refiltered_count; /* calls */
+    char offline[160];                                      /* why the stream was taken offline */
+    bool importer_gone; /* nobody listens behind "_R_." any more */
     uint64_t last_acked;
     struct rb_slice removing; /* a consumer whose ack removes a message */
     enum rb_err refuse;       /* what propose answers; RB_OK: takes */

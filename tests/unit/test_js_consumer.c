@@ -492,7 +492,7 @@ static void it_starts_where_asked(void **state)
     assert_int_equal(start_of(rig, "{\"name\":\"j\",\"deliver_policy\":\"by_start_time\","
                                    "\"opt_start_time\":\"2023-11-14T22:13:23.5Z\","
                                    "\"filter_subject\":\"s.odd\"}"),
-                     6);
+                     5);
     assert_int_equal(start_of(rig, "{\"name\":\"k\",\"deliver_policy\":\"last_per_subject\","
                                    "\"filter_subject\":\"s.*\"}"),
                      9);
@@ -727,6 +727,24 @@ static void acks_are_sampled(void **state)
                         "\"ack_time\":5000000,\"deliveries\":1}");
 }
 
+/* What cannot be remembered would never come again: no consumer is better than one that forgets. */
+static void refused_memory_takes_it_offline(void **state)
+{
+    struct rig *rig = *state;
+    (void)rig_publish(rig, "s.a", "1");
+    (void)rig_publish(rig, "s.a", "2");
+    struct rb_js_consumer *consumer =
+        rig_consumer(rig, "{\"durable_name\":\"C\",\"ack_policy\":\"explicit\"}");
+    assert_non_null(consumer);
+    rig->budget.limit_bytes = 1;
+    rb_js_consumer_adopt(consumer, 3, rig->js.wall_ns);
+    rig->budget.limit_bytes = 0;
+    assert_string_equal(rig->offline, "memory was refused for the state of consumer \"C\"");
+    rig->offline[0] = '\0';
+    rb_js_consumer_adopt(consumer, 3, rig->js.wall_ns);
+    assert_string_equal(rig->offline, "");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -749,6 +767,7 @@ int main(void)
         TEST(removed_while_pending_is_terminated),
         TEST(a_purge_moves_it_on),
         TEST(it_starts_where_asked),
+        TEST(refused_memory_takes_it_offline),
         TEST(last_per_subject_is_as_of_creation),
         TEST(a_restart_finds_the_same),
         TEST(volatile_ones_end_with_their_server),

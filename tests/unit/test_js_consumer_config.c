@@ -188,6 +188,52 @@ static void work_queues_have_rules(void **state)
                  RB_JS_CONSUMER_ANY, 10184, NULL);
 }
 
+static void was_made(struct rb_js_change *change, struct rb_js_stream *stream,
+                     const struct rb_js_outcome *outcome)
+{
+    *(uint16_t *)(change + 1) = outcome->error.code;
+}
+
+/* Two that are asked for in one turn: the second one counts the first. The limit is one of each stream. */
+static void the_accounts_limit_holds_in_a_turn(void **state)
+{
+    struct rig *rig = *state;
+    struct {
+        struct rb_js_change change;
+        uint16_t code;
+    } changes[3] = { 0 };
+    struct rb_js_consumer_config config;
+    rig->account.limits.max_consumers = 2;
+    rig->account.consumer_count += 7; /* of other streams */
+    rig->hold = true;
+    rb_doc_init(&rb_js_consumer_config_type, &config);
+    for (uint32_t i = 0; i < 3; i++) {
+        static const char *const names[] = { "A", "B", "C" };
+        config.name = config.durable_name = rb_slice_text(names[i]);
+        changes[i].code = 1;
+        changes[i].change.done = was_made;
+        rb_js_consumer_create(&rig->stream, &config, RB_JS_CONSUMER_ANY, false, &changes[i].change);
+    }
+    assert_int_equal(changes[2].code, 10026);
+    assert_int_equal(rig->stream.consumers_coming, 2);
+    rig->hold = false;
+    rig_turn(rig);
+    assert_int_equal(changes[0].code, 0);
+    assert_int_equal(changes[1].code, 0);
+    assert_int_equal(rig->stream.consumers_coming, 0);
+    assert_int_equal(rig->stream.consumer_count, 2);
+    /* what could not be proposed does not count */
+    rig->account.limits.max_consumers = 3;
+    rig->refuse = RB_ERR_FULL;
+    config.name = config.durable_name = RB_S("D");
+    rb_js_consumer_create(&rig->stream, &config, RB_JS_CONSUMER_ANY, false, &changes[2].change);
+    assert_int_not_equal(changes[2].code, 0);
+    assert_int_equal(rig->stream.consumers_coming, 0);
+    rig->refuse = RB_OK;
+    assert_non_null(rig_consumer(rig, "{\"durable_name\":\"D\"}"));
+    rig->account.consumer_count -= 7;
+}
+
 static void limits_hold(void **state)
 {
     struct rig *rig = *state;
@@ -279,6 +325,7 @@ int main(void)
         TEST(active_deliver_subjects_stay),
         TEST(work_queues_have_rules),
         TEST(limits_hold),
+        TEST(the_accounts_limit_holds_in_a_turn),
         TEST(damaged_states_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

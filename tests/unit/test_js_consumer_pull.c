@@ -63,6 +63,8 @@ static void requests_are_refused(void **state)
         { "", "{\"expires\":2000000000}", "409 Exceeded MaxRequestExpires of 1.5s" },
         { "", "{\"max_bytes\":1001}", "409 Exceeded MaxRequestMaxBytes of 1000" },
         { "", "{\"no_wait\":true}", "404 No Messages" },
+        { "", "{\"priority\":10}", "400 Bad Request - Priority must be between 0 and 9" },
+        { "", "{\"priority\":-1}", "400 Bad Request - Priority must be between 0 and 9" },
         { "", "{\"min_pending\":1}", "400 Bad Request - Not a Overflow Priority consumer" },
         { "", "{\"id\":\"x\"}", "400 Bad Request - Not a Pinned Client Priority consumer" },
     };
@@ -393,6 +395,64 @@ static void idle_ones_have_no_timer(void **state)
     assert_true((rig->budget.used_bytes - before) / 100 < 3000);
 }
 
+/* Over when it comes, whether there are messages or not. */
+static void a_negative_time_is_over(void **state)
+{
+    struct rig *rig = *state;
+    struct rb_js_consumer *consumer = pull_consumer(rig, "");
+    static const char *const bodies[] = { "{\"expires\":-1}",
+                                          "{\"expires\":-1000000000000000000,\"no_wait\":true}" };
+    for (uint32_t i = 0; i < 4; i++) {
+        rig_pull(rig, consumer, "r.1", bodies[i % 2]);
+        rig_pass(rig, 2 * RIG_MS);
+        rig_expect_status(rig, "r.1", "408 Request Timeout", NULL);
+        if (i == 1) {
+            publish_many(rig, 1);
+        }
+    }
+    assert_int_equal(consumer->delivered.consumer_seq, 0);
+}
+
+/* Who does not wait hears at once that nothing comes. */
+static void a_paused_one_has_no_messages(void **state)
+{
+    struct rig *rig = *state;
+    struct rb_js_consumer *consumer =
+        pull_consumer(rig, "\"pause_until\":\"2060-01-01T00:00:00Z\"");
+    publish_many(rig, 3);
+    rig_pull(rig, consumer, "r.1", "{\"batch\":1,\"no_wait\":true}");
+    rig_expect_status(rig, "r.1", "404 No Messages", NULL);
+    rig_pull(rig, consumer, "r.2", "{\"batch\":1,\"expires\":1000000000}");
+    rig_expect_nothing(rig);
+    assert_int_equal(consumer->inside->waiting, 1);
+}
+
+/* Through an import: behind the answer's subject nobody listens any more, though the subject itself is heard. */
+static void an_importer_that_went_gets_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct rb_js_consumer *consumer = pull_consumer(rig, "");
+    struct rb_js_consumer_info info;
+    rig_listen(rig, "_R_.>", NULL);
+    rig_pull(rig, consumer, "_R_.abcdef.ghijkl", "{\"batch\":5,\"expires\":9000000000}");
+    rig->importer_gone = true;
+    publish_many(rig, 1);
+    rig_expect_status(rig, "_R_.abcdef.ghijkl", "408 Interest Expired",
+                      "Nats-Pending-Messages: 5\r\nNats-Pending-Bytes: 0\r\n\r\n");
+    assert_int_equal(consumer->delivered.consumer_seq, 0);
+    rig_pull(rig, consumer, "r.1", "1");
+    (void)rig_expect_message(rig, "r.1", 1, 1);
+    /* asked for the count */
+    rig->importer_gone = false;
+    rig_pull(rig, consumer, "_R_.abcdef.mnopqr", "{\"batch\":2,\"expires\":9000000000}");
+    rb_js_consumer_info(consumer, &info);
+    assert_int_equal(info.waiting, 1);
+    rig->importer_gone = true;
+    rb_js_consumer_info(consumer, &info);
+    assert_int_equal(info.waiting, 0);
+    rig_expect_status(rig, "_R_.abcdef.mnopqr", "408 Interest Expired", NULL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -408,6 +468,9 @@ int main(void)
         TEST(heartbeats_come_in_silence),
         TEST(the_end_is_told),
         TEST(a_paused_one_waits),
+        TEST(a_negative_time_is_over),
+        TEST(a_paused_one_has_no_messages),
+        TEST(an_importer_that_went_gets_nothing),
         TEST(overflow_waits_for_work),
         TEST(one_client_is_pinned),
         TEST(better_priorities_are_served_first),

@@ -402,6 +402,30 @@ static void interest_is_told_to_whom_it_concerns(void **state)
     assert_non_null(consumer->inside->watch);
 }
 
+/* What went to the old deliver subject and was not acked goes to the new one first, in order. */
+static void another_subject_gets_what_is_unacked(void **state)
+{
+    struct rig *rig = *state;
+    rig_listen(rig, "d", NULL);
+    publish_many(rig, 4);
+    (void)push_consumer(rig, "\"ack_policy\":\"explicit\"");
+    struct rb_js_consumer *consumer = rb_js_consumer_find(&rig->stream, RB_S("C"));
+    rig->seen = rig->sent_count;
+    rig_ack(rig, consumer, &rig->sent[1], "+ACK", "");
+    rig_turn(rig);
+    rig_unlisten(rig, "d");
+    rig_turn(rig);
+    assert_non_null(rig_consumer(
+        rig, "{\"durable_name\":\"C\",\"deliver_subject\":\"n\",\"ack_policy\":\"explicit\"}"));
+    publish_many(rig, 1);
+    rig_listen(rig, "n", NULL);
+    rig_turn(rig);
+    (void)rig_expect_message(rig, "n", 1, 2);
+    (void)rig_expect_message(rig, "n", 3, 2);
+    (void)rig_expect_message(rig, "n", 4, 2);
+    (void)rig_expect_message(rig, "n", 5, 1);
+}
+
 /* Made in any order, they are listed by name. */
 static void names_come_in_order(void **state)
 {
@@ -464,7 +488,7 @@ int main(void)
         TEST(the_original_pace_is_kept),  TEST(the_unheard_are_deleted),
         TEST(pauses_are_commands),        TEST(resets_begin_anew),
         TEST(late_commands_are_ignored),  TEST(interest_is_told_to_whom_it_concerns),
-        TEST(names_come_in_order),
+        TEST(names_come_in_order),        TEST(another_subject_gets_what_is_unacked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,6 +129,33 @@ static void interest(void **state)
     assert_int_equal(messages(rig, "I"), 0);
 }
 
+/* Another filter: what only the old one wanted goes, but for what waits for its ack. */
+static void interest_of_another_filter(void **state)
+{
+    struct js_rig *rig = *state;
+    api(rig, "$JS.API.STREAM.CREATE.I",
+        "{\"name\":\"I\",\"subjects\":[\"i.>\"],\"retention\":\"interest\"}");
+    consumer(rig, "I", "one", "i.a");
+    consumer(rig, "I", "other", "i.b");
+    publish(rig, "i.a", 3);
+    publish(rig, "i.b", 2);
+    js_rig_listen(rig, "waits");
+    js_rig_publish(rig, "$JS.API.CONSUMER.MSG.NEXT.I.one", "waits", NULL, "1");
+    js_rig_settle(rig);
+    assert_int_equal(js_rig_heard(rig, "waits"), 1);
+    consumer(rig, "I", "one", "i.c");
+    assert_int_equal(messages(rig, "I"), 3);
+    char ack[128];
+    (void)snprintf(ack, sizeof(ack), "%s", js_rig_nth(rig, "waits", 0)->reply);
+    js_rig_close(rig);
+    js_rig_open(rig);
+    assert_int_equal(messages(rig, "I"), 3); /* a restart comes to the same end */
+    assert_non_null(js_rig_request(rig, ack, NULL, "+ACK"));
+    assert_int_equal(messages(rig, "I"), 2);
+    publish(rig, "i.c", 1);
+    assert_int_equal(messages(rig, "I"), 3);
+}
+
 static void limits_become_interest(void **state)
 {
     struct js_rig *rig = *state;
@@ -168,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(work_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(interest, setup, teardown),
+        cmocka_unit_test_setup_teardown(interest_of_another_filter, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_become_interest, setup, teardown),
         cmocka_unit_test_setup_teardown(consumers_are_told, setup, teardown),
     };

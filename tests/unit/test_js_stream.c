@@ -519,10 +519,44 @@ static void too_many_wait(void **state)
     assert_int_equal(rb_js_stream_refused(js_rig_stream(rig, "Q")), 2);
 }
 
+/* True: the answer is 503, for that subject. */
+static bool not_taken(struct js_rig *rig, const char *subject)
+{
+    char wanted[256];
+    (void)snprintf(wanted, sizeof(wanted), "NATS/1.0 503\r\nNats-Subject: %s\r\n\r\n", subject);
+    const struct js_rig_message *message = js_rig_request_message(rig, subject, NULL, "+ACK");
+    return message != NULL && message->header_len == strlen(wanted) &&
+           memcmp(message->payload, wanted, message->header_len) == 0;
+}
+
+/* Of clients on other shards: those on this one hear of no responders anyway. The hash is that of account "A". */
+static void acks_for_nobody(void **state)
+{
+    struct js_rig *rig = *state;
+    make(rig, "{\"name\":\"S\",\"subjects\":[\"s\"]}");
+    assert_non_null(js_rig_request(rig, "$JS.API.CONSUMER.CREATE.S.C", NULL,
+                                   "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"C\","
+                                   "\"ack_policy\":\"explicit\"}}"));
+    assert_non_null(js_rig_request(rig, "$JS.API.CONSUMER.CREATE.S.N", NULL,
+                                   "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"N\","
+                                   "\"ack_policy\":\"none\"}}"));
+    assert_true(not_taken(rig, "$JS.ACK.S.X.1.0.0.1.0"));
+    assert_true(not_taken(rig, "$JS.ACK.S.N.1.0.0.1.0"));
+    assert_true(not_taken(rig, "$JS.ACK.S.C.1.0.0.1"));
+    assert_true(not_taken(rig, "$JS.ACK._.NUmM6cRy.S.C.1.0.0.1.0"));
+    assert_true(not_taken(rig, "$JS.ACK.hub.NUmM6cRx.S.C.1.0.0.1.0"));
+    assert_true(not_taken(rig, "$JS.FC.S.C.abcd"));
+    assert_string_equal(js_rig_request(rig, "$JS.ACK.S.C.1.0.0.1.0", NULL, "+ACK"), "");
+    assert_string_equal(js_rig_request(rig, "$JS.ACK._.NUmM6cRx.S.C.1.0.0.1.0.more", NULL, "+ACK"),
+                        "");
+    assert_false(not_taken(rig, "$JS.ACK._.NUmM6cRx.S.C.1.0.0.1.0"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(plain_messages, setup, teardown),
+        cmocka_unit_test_setup_teardown(acks_for_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(order_of_checks, setup, teardown),
         cmocka_unit_test_setup_teardown(lifetimes_and_rollups, setup, teardown),
