@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/account.h"
+#include "core/service.h"
 #include "server/node.h"
 #include "server/shard.h"
 #include "server/snapshot.h"
@@ -255,6 +256,56 @@ static void across_imports(void **state)
     rb_pipe_close(importer);
 }
 
+/* How many shards would send an answer there: 3, or 2 when the one that awaits it knows that nobody listens. */
+struct wanted {
+    const char *reply;
+    int count;
+};
+
+static void ask_wanted(void *shard, void *arg)
+{
+    struct wanted *wanted = arg;
+    wanted->count += rb_service_wanted(rb_shard_core(shard), rb_slice_text(wanted->reply));
+}
+
+static int wanted_by(struct fixture *f, const char *reply)
+{
+    struct wanted wanted = { .reply = reply };
+    settle_shards(f);
+    for (uint32_t i = 0; i < f->config.shards; i++) {
+        assert_int_equal(rb_node_ask(f->node, i, ask_wanted, &wanted, NULL, WAIT_NS), RB_OK);
+    }
+    return wanted.count;
+}
+
+/* Who asked through an import and does not listen any more: the shard that waits for the answer can tell. */
+static void answers_that_nobody_wants(void **state)
+{
+    struct fixture *f = *state;
+    struct rb_pipe *importer;
+    char seen[1024], reply[64];
+    assert_int_equal(rb_node_connect(f->node, &importer), RB_OK);
+    login(importer, "b");
+    say(f->pipes[0], "SUB ask 1\r\n");
+    settle(f->pipes[0]);
+    settle_shards(f);
+    say(importer, "SUB in 4\r\nPUB ask in 1\r\n?\r\n");
+    hear(f->pipes[0], "?\r\n", seen, sizeof(seen));
+    assert_int_equal(sscanf(seen, "HMSG ask 1 %63s", reply), 1);
+    assert_int_equal(wanted_by(f, reply), 3);
+    say(importer, "UNSUB 4\r\n");
+    settle(importer);
+    assert_int_equal(wanted_by(f, reply), 2);
+    say(importer, "SUB in 5\r\n");
+    settle(importer);
+    assert_int_equal(wanted_by(f, reply), 3);
+    assert_true(deliver(f, 0, (struct order){ reply, "", "", "", 0, false })); /* the last one */
+    settle(f->pipes[0]);
+    assert_int_equal(wanted_by(f, reply), 2);
+    assert_int_equal(wanted_by(f, "in"), 3);
+    rb_pipe_close(importer);
+}
+
 /* The watch */
 
 static _Atomic int seen_count;
@@ -314,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(long_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(queue_members, setup, teardown),
         cmocka_unit_test_setup_teardown(across_imports, setup, teardown),
+        cmocka_unit_test_setup_teardown(answers_that_nobody_wants, setup, teardown),
         cmocka_unit_test_setup_teardown(interest_is_watched, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
