@@ -54,6 +54,13 @@ static void end_waiting(struct rb_js_stream *stream, const struct rb_js_outcome 
     }
 }
 
+void rb_js_change_abandon(struct rb_js_stream *stream)
+{
+    struct rb_js_outcome outcome = { .seq = 0 };
+    rb_js_error_set(&outcome.error, 10023, NULL);
+    end_waiting(stream, &outcome, true);
+}
+
 static void step_later(struct rb_js_stream *stream)
 {
     if (rb_list_empty(&stream->inside->step_link)) {
@@ -265,7 +272,11 @@ static void end_store(struct rb_js_stream *stream)
         return;
     }
     rb_js_stream_uncount(stream);
-    rb_msgstore_destroy(stream->store);
+    if (progress->err == RB_OK) {
+        rb_msgstore_destroy(stream->store);
+    } else { /* the log still has it, and so has the next start */
+        rb_msgstore_close(stream->store);
+    }
     stream->store = NULL;
 }
 

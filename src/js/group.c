@@ -147,6 +147,7 @@ static enum rb_err first_send(struct rb_js_group *group, struct rb_js_entry *ent
     if (err == RB_ERR_FULL && group->unsent == NULL) {
         group->unsent = entry;
     }
+    group->log_busy = err == RB_ERR_FULL;
     if (err == RB_ERR_FULL || (err == RB_OK && group->options.lazy)) {
         want_turn(group);
         return RB_OK;
@@ -253,17 +254,19 @@ void rb_js_group_stop(struct rb_js_group *group, enum rb_err err)
 void rb_js_group_abandon(struct rb_js_group *group)
 {
     group->stopped = true;
+    group->stopped_by = RB_ERR_CANCELED;
     group->unsent = NULL;
     while (!rb_list_empty(&group->pending)) {
         struct rb_js_entry *entry = entry_of(group->pending.next);
         unlink_entry(group, entry);
+        tell(entry, RB_ERR_CANCELED, NULL);
         free_entry(group, entry);
     }
 }
 
 void rb_js_group_room(struct rb_js_group *group)
 {
-    group->no_space = false;
+    group->no_space = group->log_busy = false;
     if (group->unsent != NULL) {
         want_turn(group);
     }
@@ -295,21 +298,27 @@ void rb_js_group_written(struct rb_wal_write *write)
     end_entry(group, entry, write->err);
 }
 
-static void send_unsent(struct rb_js_group *group)
+/* True: some were sent, or ended. */
+static bool send_unsent(struct rb_js_group *group)
 {
+    bool worked = false;
+    group->log_busy = false;
     while (group->unsent != NULL) {
         enum rb_err err = send(group, group->unsent);
         if (err == RB_ERR_FULL) {
+            group->log_busy = true;
             want_turn(group);
-            return;
+            return worked;
         }
+        worked = true;
         if (err != RB_OK) {
             group->no_space |= err == RB_ERR_SPACE;
             fail_unsent(group, err);
-            return;
+            return true;
         }
         group->unsent = next_entry(group, group->unsent);
     }
+    return worked;
 }
 
 /* Commands that apply() proposes meanwhile wait for the next turn. */
@@ -338,23 +347,24 @@ static void commit_lazy(struct rb_js_group *group)
     }
 }
 
-void rb_js_group_turn(struct rb_js_group *group)
+bool rb_js_group_turn(struct rb_js_group *group)
 {
     rb_list_remove(&group->link);
     if (group->stopped) {
-        return;
+        return false;
     }
     if (group->options.log == NULL) {
         commit_memory(group);
         if (group->pending_count > 0) {
             want_turn(group);
         }
-        return;
+        return true;
     }
-    send_unsent(group);
+    bool worked = send_unsent(group);
     if (group->options.lazy) {
         commit_lazy(group);
     }
+    return worked;
 }
 
 enum rb_err rb_js_group_replay(struct rb_js_group *group, const struct rb_wal_record *record)

@@ -64,6 +64,7 @@ struct rb_js_group {
     uint64_t log_bytes;  /* of applied commands since somebody set it to 0 */
     struct rb_list link; /* among the groups that have something to do this turn */
     bool stopped, no_space;
+    bool log_busy; /* `unsent` waits for writes to complete: until then a turn is of no use */
     enum rb_err stopped_by;
 };
 
@@ -84,14 +85,14 @@ RB_MUST_CHECK enum rb_err rb_js_group_propose_reply(
     struct rb_slice reply);
 /** Ends the group: nothing is applied any more, waiters get `err`, those whose write is in flight once that is over. */
 void rb_js_group_stop(struct rb_js_group *group, enum rb_err err);
-/** Frees what waits without a word: its log is not written any more (the simulated machine lost its power). */
+/** Frees what waits, waiters get RB_ERR_CANCELED: its log is not written any more (the simulated machine lost its power). */
 void rb_js_group_abandon(struct rb_js_group *group);
 /** The log has room again. */
 void rb_js_group_room(struct rb_js_group *group);
 /** A WRITTEN event of the log whose write->tag is RB_JS_WRITE_ENTRY. Applies. */
 void rb_js_group_written(struct rb_wal_write *write);
-/** Sends what the log had no room for; commits what a memory group was given. Once a turn for groups in the list. */
-void rb_js_group_turn(struct rb_js_group *group);
+/** Sends what the log had no room for; commits what a memory group was given. Once a turn for groups in the list. True: it did. */
+bool rb_js_group_turn(struct rb_js_group *group);
 /** After a restart: applies a command that was read back from the log. Index must be applied + 1. RB_ERR_CORRUPT. */
 RB_MUST_CHECK enum rb_err rb_js_group_replay(struct rb_js_group *group,
                                              const struct rb_wal_record *record);

@@ -389,8 +389,7 @@ static bool turn_groups(struct rb_js *js)
     rb_list_init(&groups);
     rb_list_splice(&groups, &js->groups_ready);
     for (struct rb_list *link; (link = rb_list_pop(&groups)) != NULL;) {
-        rb_js_group_turn(RB_CONTAINER(link, struct rb_js_group, link));
-        worked = true;
+        worked |= rb_js_group_turn(RB_CONTAINER(link, struct rb_js_group, link));
     }
     return worked;
 }
@@ -439,9 +438,20 @@ bool rb_js_turn(struct rb_js *js)
     return worked;
 }
 
+/* Groups that wait for the log have their turn with its next completion. */
+static bool group_wants_turn(const struct rb_js *js)
+{
+    for (const struct rb_list *at = js->groups_ready.next; at != &js->groups_ready; at = at->next) {
+        if (!RB_CONTAINER(at, struct rb_js_group, link)->log_busy) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t rb_js_due(struct rb_js *js)
 {
-    bool now = !rb_list_empty(&js->ready) || !rb_list_empty(&js->groups_ready);
+    bool now = !rb_list_empty(&js->ready) || group_wants_turn(js);
     uint64_t now_ns = rb_env_now(js->env);
     if (now && !js->closing) {
         return now_ns;
@@ -628,7 +638,9 @@ static void free_stream(struct rb_js_stream *stream, void *ctx)
     if (stream->store != NULL) {
         rb_js_stream_uncount(stream);
     }
+    stream->phase = RB_JS_STREAM_OFFLINE; /* whoever is told begins nothing */
     rb_js_group_abandon(&stream->group);
+    rb_js_change_abandon(stream);
     rb_js_stream_free(stream);
 }
 
@@ -636,13 +648,16 @@ void rb_js_destroy(struct rb_js *js)
 {
     rb_assert(js->closed || js->store_home == NULL);
     rb_js_recover_deinit(js);
+    for (struct rb_list *at = js->accounts.next; at != &js->accounts; at = at->next) {
+        turn_off(RB_CONTAINER(at, struct rb_js_account, link));
+    }
     each_stream(js, free_stream, NULL);
     for (struct rb_list *link; (link = rb_list_pop(&js->dropped)) != NULL;) {
         free_stream(RB_CONTAINER(link, struct rb_js_stream_inside, drop_link)->stream, NULL);
     }
     for (struct rb_list *link; (link = rb_list_pop(&js->accounts)) != NULL;) {
         struct rb_js_account *own = RB_CONTAINER(link, struct rb_js_account, link);
-        turn_off(own);
+        own->account->watch_interest = false;
         rb_map_deinit(&own->stream_map);
         rb_map_deinit(&own->watches); /* empty: all consumers are gone */
         rb_free(js->budget, own, sizeof(*own));

@@ -190,6 +190,8 @@ void rb_js_stream_arm(struct rb_js_stream *stream);
 /* change.c */
 void rb_js_change_end(struct rb_js_change *change, struct rb_js_stream *stream,
                       const struct rb_js_outcome *outcome);
+/** Ends those who wait for the stream to be made, or to be gone, with an error: it is freed in the middle of that. */
+void rb_js_change_abandon(struct rb_js_stream *stream);
 void rb_js_delete_apply(struct rb_js_stream *stream, const struct rb_command *command,
                         struct rb_js_outcome *outcome);
 void rb_js_purge_apply(struct rb_js_stream *stream, const struct rb_command *command,

@@ -156,7 +156,7 @@ void js_rig_accounts_changed(struct js_rig *rig)
     rb_js_accounts_changed(rig->js);
 }
 
-void js_rig_open(struct js_rig *rig)
+void js_rig_start(struct js_rig *rig)
 {
     struct rb_wal *log;
     struct rb_wal_options wal = { .disk = rig->disk,
@@ -179,6 +179,11 @@ void js_rig_open(struct js_rig *rig)
                                      .ctx = rig };
     err = rb_js_create(&options, &rig->js);
     rb_assert(err == RB_OK);
+}
+
+void js_rig_open(struct js_rig *rig)
+{
+    js_rig_start(rig);
     for (uint32_t i = 0; i < 100000 && !rig->js->ready_to_serve && !rig->js->failed; i++) {
         js_rig_settle(rig);
     }

@@ -52,7 +52,9 @@ struct js_rig {
 
 /** A disk and a core; nothing is open yet. */
 void js_rig_init(struct js_rig *rig, uint64_t seed);
-/** Creates log and JetStream and waits until it serves, or failed. */
+/** Creates log and JetStream; they come up while turns are taken. */
+void js_rig_start(struct js_rig *rig);
+/** The same, and waits until it serves, or failed. */
 void js_rig_open(struct js_rig *rig);
 void js_rig_accounts_changed(struct js_rig *rig);
 /** A turn of the shard begins now: clients' messages come before JetStream's part of it. */
