@@ -273,7 +273,9 @@ void rb_wal_carry_step(struct wal *w)
         carry_loaded_state(w);
     }
     struct wal_file *oldest = w->order_count == 0 ? NULL : &w->files[w->order[0]];
-    if (w->carry_loaded || w->order_count <= FILES_KEPT || oldest->entry_count > 0 ||
+    uint32_t kept =
+        w->refused ? 1 : FILES_KEPT; /* somebody waits: what states alone hold is room */
+    if (w->carry_loaded || w->order_count <= kept || oldest->entry_count > 0 ||
         rb_wal_now(w) < w->carry_pause_ns) {
         return;
     }

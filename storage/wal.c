@@ -23,6 +23,7 @@
 #define WRITES_DEFAULT 4
 #define FILES_DEFAULT 64
 #define RESERVE_MIN (2 * RB_DISK_ALIGN)
+#define URGENT_PARTS 2u /* of the size of the reserve */
 #define RETRY_NS_DEFAULT 1000000000u
 #define SEAL_NS_DEFAULT 100000000u
 
@@ -243,6 +244,17 @@ static uint64_t reserve_from(const struct wal *w, enum rb_wal_record_kind kind)
     return kind == RB_WAL_STATE ? w->options.reserve_bytes : 0;
 }
 
+/* While no file can follow the one that is written to, its end is for urgent entries. */
+static bool for_urgent(struct wal *w, uint64_t bytes, const struct rb_wal_record *record)
+{
+    if (record->kind != RB_WAL_ENTRY || record->urgent || w->spare_count > 0) {
+        return false;
+    }
+    uint64_t room = room_in_file(w);
+    room -= w->open == NULL ? 0 : wal_pad(w->open->used);
+    return room < wal_pad(WAL_HEADER_BYTES + bytes) + URGENT_PARTS * w->options.reserve_bytes;
+}
+
 /* The last spare is not for entries, the last files beyond the limit are not for states either. */
 static bool may_rotate(const struct wal *w, enum rb_wal_record_kind kind)
 {
@@ -253,9 +265,13 @@ static bool may_rotate(const struct wal *w, enum rb_wal_record_kind kind)
 }
 
 /* Makes the open batch one that has room for `bytes` more; nothing has changed when it is refused but batches sent. */
-static enum rb_err make_room(struct wal *w, uint64_t bytes, enum rb_wal_record_kind kind)
+static enum rb_err make_room(struct wal *w, uint64_t bytes, const struct rb_wal_record *record)
 {
+    enum rb_wal_record_kind kind = record->kind;
     uint64_t keep = RB_DISK_ALIGN + reserve_from(w, kind);
+    if (for_urgent(w, bytes, record)) {
+        return refuse(w);
+    }
     if (room_known(w) < wal_pad(WAL_HEADER_BYTES + bytes) + keep) {
         return refuse(w);
     }
@@ -315,7 +331,7 @@ enum rb_err rb_wal_put(struct wal *w, struct rb_wal_write *write,
                        const struct rb_wal_record *record)
 {
     uint64_t bytes = wal_record_bytes(record->body.len);
-    enum rb_err err = make_room(w, bytes, record->kind);
+    enum rb_err err = make_room(w, bytes, record);
     err = err == RB_OK ? rb_wal_index_reserve(w, record)
                        : err; /* the last thing that can be refused */
     if (err != RB_OK) {

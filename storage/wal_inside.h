@@ -11,7 +11,8 @@
 #define SLOT_NONE UINT16_MAX
 #define SLOT_COUNT 1024u
 #define SPARES_MAX 2u
-#define FILES_KEPT 3u   /* states are carried forward when more files than this are in use */
+#define FILES_KEPT                                                                                 \
+    3u /* states are carried forward when more files than this are in use, or room is short */
 #define FILES_BEYOND 8u /* more than files_max, for what is not an entry */
 #define READS_MAX 256u
 

@@ -12,7 +12,8 @@
  *     unknown: after a restart they may be there or not. Reads of what was durable go on, writes are refused with RB_ERR_IO.
  *  5. Room: a write is accepted only when its place on the disk is allocated. RB_ERR_FULL: the queue is full, try again after
  *     the next events. RB_ERR_SPACE: the disk or the log's limit is used up; RB_WAL_ROOM comes when it is worth trying
- *     again. A reserve is kept for all writes but entries, so that dropping, truncating and consumer state go on.
+ *     again. A reserve is kept for all writes but entries, so that dropping, truncating and consumer state go on,
+ *     and a part of the last file for urgent entries, so that what gives space back can be asked for.
  *  6. After a restart every durable write is there, once and in order; what was truncated or dropped does not come back.
  *     Writes in flight at a crash: a prefix of them is there. Damaged records are never given out: each damaged place is
  *     one RB_WAL_DAMAGED event, and the file it is in is kept aside under its name + ".damaged".
@@ -48,6 +49,7 @@ struct rb_wal_record {
     uint8_t type; /* of entries and states: the caller's, opaque */
     uint64_t group, term, index;
     struct rb_slice body; /* of entries and states */
+    bool urgent;          /* an entry that may give space back: rule 5 */
 };
 
 /** One write, embedded in whoever waits for it. */
@@ -172,6 +174,15 @@ RB_MUST_CHECK static inline enum rb_err rb_wal_append(struct rb_wal *log,
                                                       struct rb_slice body)
 {
     struct rb_wal_record record = { RB_WAL_ENTRY, type, group, term, index, body };
+    return log->ops->write(log, write, &record);
+}
+
+/** The same for an entry that is written when there is no room for others any more. */
+RB_MUST_CHECK static inline enum rb_err
+rb_wal_append_urgent(struct rb_wal *log, struct rb_wal_write *write, uint64_t group, uint64_t term,
+                     uint64_t index, uint8_t type, struct rb_slice body)
+{
+    struct rb_wal_record record = { RB_WAL_ENTRY, type, group, term, index, body, true };
     return log->ops->write(log, write, &record);
 }
 

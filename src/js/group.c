@@ -108,8 +108,11 @@ static void apply(struct rb_js_group *group, struct rb_js_entry *entry)
 static enum rb_err send(struct rb_js_group *group, struct rb_js_entry *entry)
 {
     entry->write = (struct rb_wal_write){ .owner = entry, .tag = RB_JS_WRITE_ENTRY };
-    return rb_wal_append(group->options.log, &entry->write, group->options.id, group->term,
-                         entry->index, entry->type, rb_slice_of(entry->body, entry->body_bytes));
+    bool grows = entry->type == RB_COMMAND_PUBLISH || entry->type == RB_COMMAND_BATCH ||
+                 entry->type == RB_COMMAND_SKIP || entry->type == RB_COMMAND_CONSUMER;
+    return (grows ? rb_wal_append : rb_wal_append_urgent)(
+        group->options.log, &entry->write, group->options.id, group->term, entry->index,
+        entry->type, rb_slice_of(entry->body, entry->body_bytes));
 }
 
 static struct rb_js_entry *make_entry(struct rb_js_group *group, const struct rb_command *command,

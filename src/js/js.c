@@ -269,6 +269,10 @@ static void store_opened(struct rb_js_stream *stream, enum rb_err err)
 
 static void store_closed(struct rb_js_stream *stream)
 {
+    if (stream->inside->recovery != NULL) {
+        rb_js_recover_store_closed(stream);
+        return;
+    }
     stream->inside->progress.store_gone = true;
     rb_js_stream_step(stream);
 }
@@ -457,6 +461,8 @@ uint64_t rb_js_due(struct rb_js *js)
         return now_ns;
     }
     uint64_t due = js->log_closed ? UINT64_MAX : rb_wal_due(js->log);
+    uint64_t store_due = rb_msgstore_home_due(js->store_home);
+    due = store_due < due ? store_due : due;
     int64_t wait_ns = rb_wheel_wait_ns(&js->wheel, now_ns);
     if (wait_ns >= 0 && now_ns + (uint64_t)wait_ns < due) {
         due = now_ns + (uint64_t)wait_ns;

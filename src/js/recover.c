@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/nuid.h"
 #include "js/saved.h"
 #include "js/stream_inside.h"
 #include "ringbus/check.h"
@@ -21,7 +22,7 @@
 #define RECORDS_MAX 512u
 #define PROGRESS_NS UINT64_C(1000000000)
 
-enum job_stage { JOB_STATE, JOB_STORE, JOB_ENTRIES, JOB_DONE };
+enum job_stage { JOB_STATE, JOB_STORE, JOB_CLEAR, JOB_ENTRIES, JOB_DONE };
 
 struct rb_js_recovery {
     struct rb_list link; /* in start->jobs */
@@ -293,6 +294,13 @@ static struct rb_js_account *account_of(struct rb_js *js, struct rb_slice name)
     return account == NULL ? NULL : rb_js_account_need(js, account);
 }
 
+static void cannot_open(struct rb_js_recovery *job, enum rb_err err)
+{
+    char why[160];
+    (void)snprintf(why, sizeof(why), "its store cannot be opened: %s", rb_err_text(err));
+    end_offline(job, why, false);
+}
+
 static void open_store(struct rb_js_recovery *job)
 {
     job->stage = JOB_STORE;
@@ -316,7 +324,7 @@ static void open_store(struct rb_js_recovery *job)
     enum rb_err err = rb_js_stream_open_store(job->stream);
     job->retry = err == RB_ERR_FULL;
     if (err != RB_OK && err != RB_ERR_FULL) {
-        end_offline(job, "its store cannot be opened", false);
+        cannot_open(job, err);
     }
 }
 
@@ -378,12 +386,39 @@ static enum rb_err skip_log(struct rb_js_recovery *job, uint64_t restored)
                               stream->group.term);
 }
 
+/*
+ * The store lost its checkpoints and was put together from its messages alone: what is beside them (ids, consumers) is gone. When
+ * the log still has everything, the stream is made from it once more, in an empty store.
+ */
+static bool made_anew(struct rb_js_recovery *job)
+{
+    struct rb_js_stream *stream = job->stream;
+    struct rb_msgstore_state state;
+    rb_msgstore_state(stream->store, &state);
+    if (state.last_seq == 0 || job->info.base > 0) {
+        return false;
+    }
+    rb_log_wrn(job->js->text_log,
+               "JetStream stream \"%.*s\": its checkpoints are lost, it is made again from the log",
+               RB_S_ARG(stream->name));
+    rb_js_stream_uncount(stream);
+    rb_msgstore_destroy(stream->store);
+    stream->store = NULL;
+    job->stage = JOB_CLEAR;
+    return true;
+}
+
+void rb_js_recover_store_closed(struct rb_js_stream *stream)
+{
+    open_store(stream->inside->recovery);
+}
+
 void rb_js_recover_store_opened(struct rb_js_stream *stream, enum rb_err err)
 {
     struct rb_js_recovery *job = stream->inside->recovery;
     struct rb_slice blob;
     if (err != RB_OK) {
-        end_offline(job, "its store cannot be opened", false);
+        cannot_open(job, err);
         return;
     }
     uint64_t restored = rb_msgstore_restored(stream->store, &blob);
@@ -396,6 +431,8 @@ void rb_js_recover_store_opened(struct rb_js_stream *stream, enum rb_err err)
                         false);
             return;
         }
+    } else if (made_anew(job)) {
+        return;
     } else if (stream->config->first_seq > 1) {
         rb_msgstore_skip(stream->store, stream->config->first_seq - 1);
     }
@@ -471,6 +508,24 @@ void rb_js_recover_read(struct rb_js *js, struct rb_wal_read *read)
 
 /* ---- all of it ---- */
 
+/* A restore was going on when the server died: what it had is of no use to anybody. */
+static bool half_restored(const struct rb_js_stream *stream)
+{
+    struct rb_slice prefix = RB_S("_RESTORE_.");
+    const struct rb_doc_strings *subjects = &stream->config->subjects;
+    return subjects->count == 1 && subjects->items[0].len == prefix.len + RB_NUID_LEN &&
+           memcmp(subjects->items[0].ptr, prefix.ptr, prefix.len) == 0;
+}
+
+static void drop_half_restored(struct rb_js_stream *stream)
+{
+    rb_log_wrn(
+        stream->account->js->text_log,
+        "JetStream stream \"%.*s\" of account \"%.*s\" is removed: its restore was not finished",
+        RB_S_ARG(stream->name), RB_S_ARG(stream->account->account->name));
+    rb_js_stream_drop(stream);
+}
+
 /* In nats-server's words; tools wait for them. Streams are recovered side by side: the time is that of all. */
 static void log_restored(const struct rb_js_stream *stream, uint64_t ms)
 {
@@ -497,10 +552,13 @@ static void finish(struct rb_js *js)
     uint32_t streams = 0;
     for (struct rb_list *at = js->accounts.next; at != &js->accounts; at = at->next) {
         struct rb_js_account *own = RB_CONTAINER(at, struct rb_js_account, link);
-        for (struct rb_list *link = own->streams.next; link != &own->streams; link = link->next) {
+        for (struct rb_list *link = own->streams.next, *next; link != &own->streams; link = next) {
             struct rb_js_stream *stream = RB_CONTAINER(link, struct rb_js_stream, link);
+            next = link->next;
             streams++;
-            if (stream->phase == RB_JS_STREAM_OPENING) {
+            if (stream->phase == RB_JS_STREAM_OPENING && half_restored(stream)) {
+                drop_half_restored(stream);
+            } else if (stream->phase == RB_JS_STREAM_OPENING) {
                 rb_js_stream_opened(stream);
                 log_restored(stream, ms);
                 if (stream->inside

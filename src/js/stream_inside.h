@@ -217,6 +217,8 @@ struct rb_slice rb_js_recover_progress(struct rb_js *js, char *out, size_t cap);
 void rb_js_recover_read(struct rb_js *js, struct rb_wal_read *read);
 void rb_js_recover_disk(struct rb_js *js, struct rb_disk_op *op);
 void rb_js_recover_store_opened(struct rb_js_stream *stream, enum rb_err err);
+/** The store that was of no use is gone: an empty one takes its place. */
+void rb_js_recover_store_closed(struct rb_js_stream *stream);
 void rb_js_recover_damage(struct rb_js *js, const struct rb_wal_damage *damage);
 
 /* home_state.c */

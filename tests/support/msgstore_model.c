@@ -358,6 +358,11 @@ uint32_t rb_msgstore_home_poll(struct rb_msgstore_home *home, struct rb_msgstore
     return count;
 }
 
+uint64_t rb_msgstore_home_due(const struct rb_msgstore_home *home)
+{
+    return UINT64_MAX;
+}
+
 bool rb_msgstore_home_pressure(const struct rb_msgstore_home *home)
 {
     return home->pressure;

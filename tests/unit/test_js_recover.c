@@ -432,6 +432,132 @@ static void full_log(void **state)
     close_rig(rig);
 }
 
+/* On a full log what gives space back is still taken, reads go on, and afterwards publishes as well. */
+static void full_log_is_purged(void **state)
+{
+    struct js_rig *rig = malloc(sizeof(*rig));
+    assert_non_null(rig);
+    js_rig_init(rig, 13);
+    rig->wal_file_bytes = 2u << 20;
+    js_rig_open(rig);
+    assert_non_null(
+        js_rig_create(rig, "{\"name\":\"U\",\"subjects\":[\"u\"],\"allow_direct\":true}", NULL));
+    struct rb_sim_disk_options disk = { .delay_min_ns = 10000,
+                                        .delay_max_ns = 100000,
+                                        .capacity_bytes = 7u << 20 };
+    rb_sim_disk_set(rig->disk, &disk);
+    static char body[20000];
+    memset(body, 'b', sizeof(body) - 1);
+    uint64_t stored = 0;
+    const char *got;
+    for (uint32_t refused = 0; refused < 20;) { /* for a while, not only once */
+        got = js_rig_request(rig, "u", NULL, body);
+        assert_non_null(got);
+        if (strstr(got, "error") == NULL) {
+            stored++;
+        } else {
+            assert_true(strstr(got, "\"err_code\":10023") != NULL ||
+                        strstr(got, "\"err_code\":10167") != NULL);
+            refused++;
+        }
+        assert_true(stored < 2000);
+        js_rig_forget(rig);
+    }
+    char request[32];
+    for (uint64_t seq = 1; seq <= stored / 2; seq++) {
+        (void)snprintf(request, sizeof(request), "{\"seq\":%u}", (unsigned)seq);
+        got = js_rig_request(rig, "$JS.API.STREAM.MSG.DELETE.U", NULL, request);
+        assert_non_null(strstr(got, "\"success\":true"));
+    }
+    (void)snprintf(request, sizeof(request), "{\"seq\":%u}", (unsigned)(stored / 2 + 1));
+    got = js_rig_request(rig, "$JS.API.DIRECT.GET.U", NULL, request);
+    assert_non_null(got);
+    assert_string_equal(got, body);
+    assert_int_equal(messages(rig, "U"), stored - stored / 2);
+    got = js_rig_request(rig, "$JS.API.STREAM.PURGE.U", NULL, "");
+    assert_non_null(got);
+    assert_non_null(strstr(got, "\"success\":true"));
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_true(rig->js->ready_to_serve);
+    assert_int_equal(messages(rig, "U"), 0);
+    disk.capacity_bytes = 0; /* somebody else made room */
+    rb_sim_disk_set(rig->disk, &disk);
+    js_rig_advance(rig, UINT64_C(3000000000));
+    got = js_rig_request(rig, "u", NULL, "x");
+    assert_non_null(got);
+    assert_null(strstr(got, "error"));
+    close_rig(rig);
+}
+
+#ifdef JS_RIG_REAL
+/* Damages all checkpoints of the one stream. */
+static void spoil_checkpoints(struct js_rig *rig)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; rb_sim_disk_name(rig->disk, i) != NULL; i++) {
+        const char *name = rb_sim_disk_name(rig->disk, i);
+        if (strncmp(name, "streams/", 8) != 0 || strstr(name, ".ckpt") == NULL) {
+            continue;
+        }
+        for (uint64_t at = 0; at < 16384; at += 64) {
+            count += rb_sim_disk_flip(rig->disk, name, at, 0x40);
+        }
+    }
+    assert_true(count > 0);
+}
+
+/* Messages alone are not the stream: it is made from the log once more, or not served. */
+static void lost_checkpoints(void **state)
+{
+    struct js_rig *rig = open_rig();
+    assert_non_null(js_rig_create(rig, "{\"name\":\"L\",\"subjects\":[\"l\"]}", NULL));
+    for (int i = 0; i < 5; i++) {
+        assert_non_null(js_rig_request(rig, "l", "Nats-Msg-Id: one\r\n", "x"));
+        assert_non_null(js_rig_request(rig, "l", NULL, "y"));
+    }
+    rb_js_checkpoint(js_rig_stream(rig, "L"), true);
+    js_rig_settle(rig);
+    js_rig_cut(rig, true);
+    spoil_checkpoints(rig);
+    js_rig_open(rig);
+    assert_int_equal(js_rig_stream(rig, "L")->phase, RB_JS_STREAM_SERVING);
+    assert_int_equal(messages(rig, "L"), 6);
+    assert_string_equal(js_rig_request(rig, "l", "Nats-Msg-Id: one\r\n", "x"),
+                        "{\"stream\":\"L\",\"seq\":1,\"duplicate\": true}");
+    for (int i = 0; i < 3; i++) { /* now the log forgets */
+        assert_non_null(js_rig_request(rig, "l", NULL, "z"));
+        rb_js_checkpoint(js_rig_stream(rig, "L"), true);
+        js_rig_settle(rig);
+    }
+    js_rig_cut(rig, true);
+    spoil_checkpoints(rig);
+    js_rig_open(rig);
+    assert_true(rig->js->ready_to_serve);
+    assert_int_equal(js_rig_stream(rig, "L")->phase, RB_JS_STREAM_OFFLINE);
+    assert_non_null(strstr(js_rig_stream(rig, "L")->why, "checkpoints"));
+    close_rig(rig);
+}
+#endif
+
+/* The server died in the middle of a restore. */
+static void half_restored(void **state)
+{
+    struct js_rig *rig = open_rig();
+    assert_non_null(js_rig_create(
+        rig, "{\"name\":\"H\",\"subjects\":[\"_RESTORE_.0123456789012345678901\"]}", NULL));
+    assert_non_null(
+        js_rig_create(rig, "{\"name\":\"K\",\"subjects\":[\"_RESTORE_.somebody\"]}", NULL));
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_null(js_rig_stream(rig, "H"));
+    assert_non_null(js_rig_stream(rig, "K"));
+    js_rig_cut(rig, true);
+    js_rig_open(rig);
+    assert_null(js_rig_stream(rig, "H"));
+    close_rig(rig);
+}
+
 /* With sync_interval as a duration the answer does not wait for the disk. */
 static void lazy(void **state)
 {
@@ -461,6 +587,11 @@ int main(void)
         cmocka_unit_test(damaged_log),
         cmocka_unit_test(lazy),
         cmocka_unit_test(full_log),
+        cmocka_unit_test(full_log_is_purged),
+#ifdef JS_RIG_REAL
+        cmocka_unit_test(lost_checkpoints),
+#endif
+        cmocka_unit_test(half_restored),
         cmocka_unit_test(power_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
