@@ -46,6 +46,20 @@ static uint64_t readable_end(const struct wal *w, wal_place place)
     return file->serial == w->released_serial && w->released_end < end ? w->released_end : end;
 }
 
+/* The end of the last entry that the caller takes; those in other files are not read now. */
+static uint64_t wanted_end(struct wal *w, const struct rb_wal_read *read, wal_place place)
+{
+    const struct wal_group *g = rb_wal_group_find(w, read->group);
+    uint64_t left = g->last - read->index;
+    uint64_t index = read->index + (left < read->record_max ? left : read->record_max - 1);
+    wal_place last = rb_wal_index_place(g, index);
+    if (wal_place_slot(last) != wal_place_slot(place) ||
+        wal_place_offset(last) < wal_place_offset(place)) {
+        return UINT64_MAX; /* also: it is lost */
+    }
+    return wal_pad(wal_place_offset(last) + WAL_RECORD_BYTES + wal_place_body(last));
+}
+
 static enum rb_err start_read(struct wal *w, struct rb_wal_read *read, wal_place place)
 {
     struct wal_file *file = &w->files[wal_place_slot(place)];
@@ -59,8 +73,13 @@ static enum rb_err start_read(struct wal *w, struct rb_wal_read *read, wal_place
     if (w->read_count == READS_MAX) {
         return RB_ERR_FULL;
     }
-    if (read->kind == RB_WAL_STATE || len > read->len) {
-        len = read->kind == RB_WAL_STATE ? need : read->len / RB_DISK_ALIGN * RB_DISK_ALIGN;
+    if (read->kind == RB_WAL_STATE) {
+        len = need;
+    } else {
+        uint64_t wanted = wanted_end(w, read, place) - from;
+        uint64_t room = read->len / RB_DISK_ALIGN * RB_DISK_ALIGN;
+        len = len < wanted ? len : wanted;
+        len = len < room ? len : room;
     }
     read->place = place;
     read->record_count = 0;

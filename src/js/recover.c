@@ -19,7 +19,7 @@
 #define JOBS_MAX 8u
 #define READ_BYTES (1u << 20)
 #define READ_BYTES_MAX (48u << 20)
-#define RECORDS_MAX 512u
+#define RECORDS_MAX 4096u
 #define PROGRESS_NS UINT64_C(1000000000)
 
 enum job_stage { JOB_STATE, JOB_STORE, JOB_CLEAR, JOB_ENTRIES, JOB_DONE };

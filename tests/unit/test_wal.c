@@ -153,6 +153,29 @@ static void several_entries_come_with_one_read(void **state)
     rb_disk_free(f->rig.disk, read.bytes, read.len);
 }
 
+/* A long buffer is no reason to read what the caller has no room to be told about. */
+static void a_read_fetches_what_it_can_give(void **state)
+{
+    struct fixture *f = *state;
+    struct rb_wal_record records[3];
+    append_some(f, 1, 1, 200, 100);
+    struct rb_wal_read read = { .len = 64 * RB_DISK_ALIGN, .records = records, .record_max = 3 };
+    read.bytes = rb_disk_alloc(f->rig.disk, read.len);
+    for (uint64_t index = 1; index <= 200; index += 3) {
+        assert_int_equal(rb_wal_read_entries(f->rig.log, &read, 1, index), RB_OK);
+        assert_in_range(read.op.len, RB_DISK_ALIGN, 3 * RB_DISK_ALIGN);
+        while (read.in_flight) {
+            rig_turn(&f->rig);
+        }
+        assert_int_equal(read.err, RB_OK);
+        assert_int_equal(read.record_count, index == 199 ? 2 : 3);
+        for (uint32_t i = 0; i < read.record_count; i++) {
+            assert_int_equal(records[i].index, index + i);
+        }
+    }
+    rb_disk_free(f->rig.disk, read.bytes, read.len);
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -632,6 +655,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(entries_are_read_back),
         WITH(several_entries_come_with_one_read),
+        WITH(a_read_fetches_what_it_can_give),
         WITH(wrong_calls_are_refused),
         WITH(what_was_cut_does_not_come_back),
         WITH(terms_are_known_without_reading),
