@@ -182,6 +182,7 @@ struct rb_special {
     rb_special_take take;
     void *ctx;
     bool local; /* taken on the publishing shard only and not told to others: every shard has one */
+    bool traces; /* takes messages that are only traced, too */
 };
 
 /* Bytes that several receivers of one message share, a block per kind of sid (deliver.c). */

@@ -200,7 +200,10 @@ static bool end_delivery(struct delivery *d)
         rb_conn_unsubscribe(sub->conn, sub);
     }
     for (uint32_t i = 0; i < d->special_count; i++) {
-        delivered |= d->specials[i]->take(d->account, d->specials[i]->ctx, d->msg);
+        const struct rb_special *special = d->specials[i];
+        if (d->msg->trace == NULL || special->traces || !rb_trace_only(d->msg->trace)) {
+            delivered |= special->take(d->account, special->ctx, d->msg);
+        }
     }
     return delivered;
 }

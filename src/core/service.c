@@ -228,6 +228,7 @@ static bool listen_for_responses(struct rb_account *exporter)
         return false;
     }
     special->take = take_response;
+    special->traces = true;
     special->ctx = core;
     char subject[PREFIX_LEN + TOKEN_LEN + 3];
     (void)snprintf(subject, sizeof(subject), "_R_.%.*s.>", TOKEN_LEN, core->reply_token);
@@ -437,5 +438,6 @@ void rb_service_init(struct rb_service_import *service)
 {
     service->special.local = true;
     service->special.take = take_request;
+    service->special.traces = true;
     service->special.ctx = service;
 }

@@ -268,6 +268,20 @@ void rb_trace_egress(struct rb_trace *trace, const struct rb_conn *conn, struct 
     end_event(trace, &out);
 }
 
+void rb_trace_stream(struct rb_trace *trace, struct rb_slice stream, struct rb_slice subject,
+                     bool nobody, struct rb_slice error)
+{
+    struct rb_writer out;
+    size_t bytes = quoted_max(stream) + quoted_max(subject) + quoted_max(error);
+    if (begin_event(trace, "js", bytes, &out)) {
+        rb_json_text(&out, RB_S(",\"stream\":"), stream);
+        rb_json_optional(&out, RB_S(",\"subject\":"), subject);
+        rb_write_slice(&out, nobody ? RB_S(",\"nointerest\":true") : RB_S(""));
+        rb_json_optional(&out, RB_S(",\"error\":"), error);
+        end_event(trace, &out);
+    }
+}
+
 bool rb_trace_only(const struct rb_trace *trace)
 {
     return trace->only;

@@ -41,6 +41,10 @@ void rb_trace_service_import(struct rb_trace *trace, const struct rb_account *ex
 void rb_trace_egress(struct rb_trace *trace, const struct rb_conn *conn, struct rb_slice subject,
                      struct rb_slice queue, const char *error);
 
+/** A stream has it, or would: `subject` as it is stored (empty: it did not come so far), `error` empty: none. */
+void rb_trace_stream(struct rb_trace *trace, struct rb_slice stream, struct rb_slice subject,
+                     bool nobody, struct rb_slice error);
+
 /** A copy of `msg` whose headers name another destination; the events stay where they go. NULL: no memory. The caller
  *  releases the block. */
 struct rb_buf *rb_trace_redirect(struct rb_core *core, const struct rb_msg *msg,

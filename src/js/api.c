@@ -33,7 +33,7 @@ static const struct rb_js_endpoint endpoints[] = {
     { "STREAM.INFO.*", "stream_info", PAGED_TAIL, RB_JS_QUERY, rb_js_api_stream_info },
     { "STREAM.DELETE.*", "stream_delete", "", 0, rb_js_api_stream_delete },
     { "STREAM.PURGE.*", "stream_purge", ",\"purged\":0", 0, rb_js_api_stream_purge },
-    { "STREAM.MSG.GET.*", "stream_msg_get", "", RB_JS_NO_AUDIT | RB_JS_QUERY,
+    { "STREAM.MSG.GET.*", "stream_msg_get", "", RB_JS_NO_AUDIT | RB_JS_AUDIT_ERRORS | RB_JS_QUERY,
       rb_js_api_message_get },
     { "STREAM.MSG.DELETE.*", "stream_msg_delete", "", 0, rb_js_api_message_delete },
     { "STREAM.SNAPSHOT.*", "stream_snapshot", "", 0, rb_js_api_snapshot },
@@ -242,7 +242,8 @@ static void send(struct rb_js_request *request, struct rb_out *out, struct rb_sl
         }
         rb_out_deinit(&with);
     }
-    if ((request->endpoint->flags & RB_JS_NO_AUDIT) == 0) {
+    uint32_t flags = request->endpoint->flags;
+    if ((flags & RB_JS_NO_AUDIT) == 0 || (failed && (flags & RB_JS_AUDIT_ERRORS) != 0)) {
         struct rb_js *js = request->js;
         account->api_total++;
         atomic_fetch_add_explicit(&js->shared->api_total, 1, memory_order_relaxed);

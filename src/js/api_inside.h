@@ -62,6 +62,7 @@ enum rb_js_endpoint_flags {
     RB_JS_NO_AUDIT = 4,        /* neither counted nor told to $JS.EVENT.ADVISORY.API */
     RB_JS_LATE = 8,            /* the handler asks itself whether JetStream is on */
     RB_JS_SILENT_UNKNOWN = 16, /* nobody answers for a stream or consumer that is not there */
+    RB_JS_AUDIT_ERRORS = 64,   /* with NO_AUDIT: but for errors */
     RB_JS_QUERY = 32,          /* changes nothing: counted on its own */
 };
 struct rb_js_endpoint {

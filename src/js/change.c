@@ -258,6 +258,18 @@ static enum rb_err drop_step(struct rb_js_stream *stream)
     return err;
 }
 
+/* They go with it. */
+static void advise_consumers(struct rb_js_stream *stream)
+{
+    for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
+         link = link->next) {
+        struct rb_js_consumer *consumer = RB_CONTAINER(link, struct rb_js_consumer, of_stream);
+        if (!consumer->config->direct) {
+            rb_js_advise_consumer(consumer, "delete");
+        }
+    }
+}
+
 static void end_store(struct rb_js_stream *stream)
 {
     struct rb_js_progress *progress = &stream->inside->progress;
@@ -302,6 +314,7 @@ static void step_dropping(struct rb_js_stream *stream)
         }
         if (stream->inside->waiting != NULL) { /* else it was never made */
             rb_js_advise_stream(stream, "delete");
+            advise_consumers(stream);
         }
         end_waiting(stream, &outcome, true);
         end_store(stream);

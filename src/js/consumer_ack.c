@@ -319,7 +319,9 @@ void rb_js_consumer_settle(struct rb_js_consumer *consumer, const struct rb_js_r
 
 /* Verbs */
 
-static void sample(struct rb_js_consumer *consumer, const struct rb_js_pending_entry *entry)
+/* `consumer_seq`: of the delivery that is acknowledged. */
+static void sample(struct rb_js_consumer *consumer, const struct rb_js_pending_entry *entry,
+                   uint64_t consumer_seq)
 {
     struct rb_js *js = rb_js_consumer_js(consumer);
     int32_t percent = consumer->config->sample_freq.len == 0
@@ -333,12 +335,12 @@ static void sample(struct rb_js_consumer *consumer, const struct rb_js_pending_e
                           "io.nats.jetstream.metric.v1.consumer_ack", "",
                           ",\"consumer_seq\":%llu,\"stream_seq\":%llu,\"ack_time\":%llu,"
                           "\"deliveries\":%u",
-                          (unsigned long long)entry->consumer_seq, (unsigned long long)entry->seq,
+                          (unsigned long long)consumer_seq, (unsigned long long)entry->seq,
                           (unsigned long long)since_ns, entry->count);
 }
 
-static void ack_one(struct rb_js_consumer *consumer, uint64_t seq, struct rb_slice reply,
-                    bool sampled)
+static void ack_one(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consumer_seq,
+                    struct rb_slice reply, bool sampled)
 {
     struct rb_js_consumer_inside *in = consumer->inside;
     struct rb_js_pending_entry *entry = rb_js_pending_find(&in->acks, seq);
@@ -349,7 +351,7 @@ static void ack_one(struct rb_js_consumer *consumer, uint64_t seq, struct rb_sli
     if (entry != NULL && (entry->flags & RB_JS_PENDING_ACKING) == 0) {
         rb_counter_add(&rb_js_consumer_js(consumer)->stats.consumer_acks, 1);
         if (sampled && consumer->config->ack_policy == RB_JS_ACK_EXPLICIT) {
-            sample(consumer, entry);
+            sample(consumer, entry, consumer_seq);
         }
     } else if (entry != NULL && reply.len == 0) {
         return; /* said twice */
@@ -383,10 +385,11 @@ void rb_js_consumer_ack_through(struct rb_js_consumer *consumer, uint64_t seq,
     in->acked_through = seq > in->acked_through ? seq : in->acked_through;
 }
 
-static void ack(struct rb_js_consumer *consumer, uint64_t seq, struct rb_slice reply, bool sampled)
+static void ack(struct rb_js_consumer *consumer, uint64_t seq, uint64_t consumer_seq,
+                struct rb_slice reply, bool sampled)
 {
     if (consumer->config->ack_policy == RB_JS_ACK_EXPLICIT) {
-        ack_one(consumer, seq, reply, sampled);
+        ack_one(consumer, seq, consumer_seq, reply, sampled);
     } else {
         rb_js_consumer_ack_through(consumer, seq, reply);
     }
@@ -537,7 +540,7 @@ static void terminate(struct rb_js_consumer *consumer, uint64_t seq, uint64_t co
         return;
     }
     advise_terminated(consumer, seq, consumer_seq, deliveries, trim(reason));
-    ack_one(consumer, seq, reply, false);
+    ack_one(consumer, seq, consumer_seq, reply, false);
 }
 
 static bool starts(struct rb_slice payload, struct rb_slice verb, struct rb_slice *ret_rest)
@@ -562,11 +565,11 @@ void rb_js_consumer_ack(struct rb_js_consumer *consumer, uint64_t stream_seq, ui
     if (payload.len == 0 || rb_slice_equal(payload, RB_S("+ACK")) ||
         rb_slice_equal(payload, RB_S("+OK"))) {
         if (delivered) {
-            ack(consumer, stream_seq, reply, true);
+            ack(consumer, stream_seq, consumer_seq, reply, true);
         }
     } else if (starts(payload, RB_S("+NXT"), &rest)) {
         if (delivered) {
-            ack(consumer, stream_seq, RB_S(""), true);
+            ack(consumer, stream_seq, consumer_seq, RB_S(""), true);
         }
         if (reply.len > 0 && !rb_js_consumer_is_push(consumer)) {
             rb_js_consumer_request(consumer, reply, trim(rest));

@@ -26,7 +26,6 @@
 #define GETS_MAX 10000
 /** Subjects that multi_last may mean without paging; with paging, what is kept in memory. */
 #define MULTI_MAX 1024
-#define MULTI_PAGED_MAX (1u << 20)
 #define SCRATCH_KEEP (256u << 10)
 #define SUBJECTS 4 /* plain and with a subject behind, without and with domain */
 
@@ -372,7 +371,7 @@ static const char *prepare_multi(struct get *get, const struct rb_js_message_get
         get->up_to_seq > state.last_seq) {
         return "404 No Results";
     }
-    if (!collect(get, &doc->multi_last, doc->batch > 0 ? MULTI_PAGED_MAX : MULTI_MAX)) {
+    if (!collect(get, &doc->multi_last, MULTI_MAX)) {
         return "413 Too Many Results";
     }
     while (get->seq_index < get->seq_count && get->seqs[get->seq_index] < doc->seq) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/trace.h"
 #include "js/api.h"
 #include "js/consumer.h"
 #include "js/publish.h"
@@ -282,6 +283,80 @@ static void take_headers(struct rb_js_stream *stream, struct rb_slice subject,
     }
 }
 
+static void put_error(struct rb_out *out, const struct rb_js_headers *headers,
+                      const struct rb_js_outcome *outcome)
+{
+    const struct rb_js_error *error = &outcome->error;
+    if (outcome->duplicate) {
+        rb_out_put(out, RB_S("msgid is duplicate"));
+    } else if (error->code == 10054) {
+        rb_out_put(out, RB_S("maximum payload exceeded"));
+    } else if (error->code == 10071) { /* "wrong last sequence: 4" */
+        bool of_subject = rb_js_headers_has(headers, RB_JS_H_EXPECTED_SUBJECT_SEQ);
+        struct rb_slice wanted =
+            headers->value[of_subject ? RB_JS_H_EXPECTED_SUBJECT_SEQ : RB_JS_H_EXPECTED_LAST_SEQ];
+        const char *actual = strrchr(error->text, ' ');
+        rb_out_printf(out, "last sequence%s mismatch: %.*s vs%s", of_subject ? " by subject" : "",
+                      RB_S_ARG(wanted), actual == NULL ? "" : actual);
+    } else if (error->code == 10111) {
+        rb_out_put(out, rb_slice_text(error->text));
+    } else if (error->code != 0) {
+        rb_out_printf(out, "%s (%u)", error->text, error->code);
+    }
+}
+
+/* Says in the trace what the checks say of it now. True: it is to be stored. */
+static bool try_traced(struct rb_js_stream *stream, struct rb_slice subject,
+                       const struct rb_msg *msg)
+{
+    struct rb_js_outcome outcome = { .seq = 0 };
+    struct rb_js_trial trial = { 0 };
+    struct rb_js_headers headers;
+    struct rb_command command = { .type = RB_COMMAND_PUBLISH,
+                                  .subject = subject,
+                                  .text = msg->payload,
+                                  .header_len = msg->header_len };
+    rb_js_headers_scan(rb_slice_of(msg->payload.ptr, msg->header_len), &headers);
+    enum rb_err err = may_propose(stream);
+    if (err == RB_OK) {
+        rb_js_stream_stamp(stream, &command);
+        rb_js_publish_try(stream, &command, &outcome, &trial);
+    } else {
+        rb_js_stream_error(&outcome.error, err);
+    }
+    struct rb_out error;
+    rb_out_init(&error, stream->account->js->budget);
+    put_error(&error, &headers, &outcome);
+    rb_trace_stream(msg->trace, stream->name, trial.stored ? subject : rb_slice_of(NULL, 0),
+                    trial.nobody, rb_out_slice(&error));
+    rb_out_deinit(&error);
+    if (rb_trace_only(msg->trace)) {
+        if (outcome.error.code != 0 || outcome.duplicate) {
+            rb_js_stream_answer(stream, msg->reply, &outcome, rb_slice_of(NULL, 0), 0);
+        }
+        return false;
+    }
+    return true;
+}
+
+/* What is stored must not be traced again when it is delivered. */
+static void take_traced(struct rb_js_stream *stream, struct rb_slice subject,
+                        const struct rb_msg *msg)
+{
+    struct rb_msg plain;
+    struct rb_buf *buf =
+        rb_trace_redirect(stream->account->js->core, msg, RB_TRACE_DISABLED, &plain);
+    if (buf == NULL) {
+        rb_js_stream_refuse(stream, msg->reply, RB_ERR_MEMORY);
+        return;
+    }
+    plain.trace = msg->trace;
+    if (try_traced(stream, subject, &plain)) {
+        take_headers(stream, subject, &plain);
+    }
+    rb_buf_release(buf);
+}
+
 static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg)
 {
     struct rb_js_stream *stream = ((struct rb_js_capture *)ctx)->stream;
@@ -296,7 +371,9 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
                                rb_env_random(stream->account->js->env), mapped, sizeof(mapped));
         subject = len > 0 ? rb_slice_of(mapped, len) : subject;
     }
-    if (msg->header_len > 0) {
+    if (msg->trace != NULL) {
+        take_traced(stream, subject, msg);
+    } else if (msg->header_len > 0) {
         take_headers(stream, subject, msg);
     } else {
         take_message(stream, subject, msg->reply, msg->payload, 0);
@@ -431,7 +508,7 @@ static enum rb_err listen_subjects(struct rb_js_stream *stream)
     for (uint32_t i = 0; i < subjects->count; i++) {
         struct rb_js_capture *capture = &inside->captures[i];
         *capture = (struct rb_js_capture){ .stream = stream };
-        struct rb_special special = { .take = take, .ctx = capture };
+        struct rb_special special = { .take = take, .ctx = capture, .traces = true };
         capture->special = special;
         enum rb_err err =
             rb_account_listen(stream->account->account, subjects->items[i], &capture->special);

@@ -373,13 +373,17 @@ void rb_js_store(struct rb_js_stream *stream, const struct rb_command *given,
     }
 }
 
+static bool is_unwanted(struct rb_js_stream *stream, struct rb_slice subject)
+{
+    return stream->config->retention == RB_JS_INTEREST && !rb_js_stream_wanted(stream, subject);
+}
+
 /* An interest stream keeps nothing that nobody wants: the sequence is used up. */
 static bool skip_unwanted(struct rb_js_stream *stream, const struct rb_command *command,
                           const struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     struct rb_msgstore_state state;
-    if (stream->config->retention != RB_JS_INTEREST ||
-        rb_js_stream_wanted(stream, command->subject)) {
+    if (!is_unwanted(stream, command->subject)) {
         return false;
     }
     rb_msgstore_state(stream->store, &state);
@@ -438,6 +442,30 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
            rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome);
 }
 
+/* What is asked of messages that are to be kept. */
+static bool check_kept(struct rb_js_stream *stream, const struct rb_command *command,
+                       const struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    static const struct rb_js_staged nothing = { 0 };
+    return rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) &&
+           rb_js_check_ttl(headers, outcome) &&
+           rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP), &nothing,
+                            outcome);
+}
+
+void rb_js_publish_try(struct rb_js_stream *stream, const struct rb_command *command,
+                       struct rb_js_outcome *outcome, struct rb_js_trial *ret_trial)
+{
+    struct rb_js_headers headers;
+    rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
+    *ret_trial = (struct rb_js_trial){ 0 };
+    if (check(stream, command, &headers, outcome)) {
+        ret_trial->stored = true;
+        ret_trial->nobody = is_unwanted(stream, command->subject);
+        (void)(ret_trial->nobody || check_kept(stream, command, &headers, outcome));
+    }
+}
+
 void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *command,
                          struct rb_js_outcome *outcome)
 {
@@ -445,15 +473,14 @@ void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *c
     rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
     (void)rb_js_stream_clock(stream, command);
     rb_counter_add(&stream->account->js->stats.publishes, 1);
-    if ((command->flags & RB_COMMAND_KEEP_SEQ) != 0) {
-        apply_kept(stream, command, &headers, outcome);
-    } else if ((command->flags & RB_COMMAND_SOURCED) != 0) {
-        apply_sourced(stream, command, &headers, outcome);
-    } else if ((command->flags & RB_COMMAND_MARKER) == 0 ||
-               rb_js_schedule_is(stream, &headers, command->value)) {
-        apply(stream, command, &headers, outcome);
-    } else {
-        hold(outcome); /* of a schedule that was replaced */
+    if (!check(stream, command, &headers, outcome)) {
+        return;
+    }
+    if (skip_unwanted(stream, command, &headers, outcome)) {
+        return;
+    }
+    if (check_kept(stream, command, &headers, outcome)) {
+        rb_js_store(stream, command, &headers, outcome);
     }
 }
 

@@ -37,6 +37,14 @@ bool rb_js_check_room(struct rb_js_stream *stream, const struct rb_command *comm
                       struct rb_js_outcome *outcome);
 bool rb_js_check_room_flags(const struct rb_command *command, uint8_t flag,
                             struct rb_js_outcome *outcome);
+/** How far a message came that was only tried. */
+struct rb_js_trial {
+    bool stored; /* it came to be stored, or would have */
+    bool nobody; /* an interest stream with no consumer for it */
+};
+/** What apply would say of the command now: nothing is stored or remembered. */
+void rb_js_publish_try(struct rb_js_stream *stream, const struct rb_command *command,
+                       struct rb_js_outcome *outcome, struct rb_js_trial *ret_trial);
 /** Stores, enforces limits, tells consumers, republishes. */
 void rb_js_store(struct rb_js_stream *stream, const struct rb_command *given,
                  struct rb_js_headers *headers, struct rb_js_outcome *outcome);

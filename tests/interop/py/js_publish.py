@@ -4,6 +4,7 @@
   js_publish.py --server PATH [--oracle PATH|none] [--record] [--only TEXT]
 """
 
+import json
 import sys
 import time
 
@@ -384,6 +385,38 @@ def schedules(js, rec):
         rec(label, js.store("c." + label.replace(" ", "_"), "m", headers))
     js.store("c.now", "fired", {"Nats-Schedule": "@at 2001-01-01T00:00:00Z", "Nats-Schedule-Target": "c.fired"})
     rec("fired", wait_for(lambda: "message" in js.raw("STREAM.MSG.GET.C", {"last_by_subj": "c.fired"}), 3))
+
+
+@scenario()
+def traced(js, rec):
+    """What a trace says of streams, that a message which is only traced is not stored, and that what is stored is traced no more."""
+    js.stream("S", max_msg_size=100, duplicate_window=60 * S)
+    js.stream("I", retention="interest")
+    js.stream("NA", no_ack=True)
+    js.stream("T", subject_transform={"src": "t.*", "dest": "tt.{{wildcard(1)}}"})
+    js.consumer("S", "P", deliver_subject="push", ack_policy="none")
+    push, told = js.subscribe("push"), js.subscribe("told")
+    for label, subject, body, headers in (
+            ("stored", "s.x", "m", {}), ("size", "s.x", "m" * 200, {}), ("last sequence", "s.x", "m", {"Nats-Expected-Last-Sequence": "9"}),
+            ("last of subject", "s.x", "m", {"Nats-Expected-Last-Subject-Sequence": "9"}), ("id", "s.x", "m", {"Nats-Msg-Id": "a"}),
+            ("id again", "s.x", "m", {"Nats-Msg-Id": "a"}), ("ttl", "s.x", "m", {"Nats-TTL": "x"}),
+            ("roll-up", "s.x", "m", {"Nats-Rollup": "sub"}), ("nobody", "i.x", "m", {}), ("no ack", "na.x", "m", {}),
+            ("transformed", "t.x", "m", {})):
+        for only in ({}, {"Nats-Trace-Only": "true"}):
+            inbox = js.inbox()
+            js.publish(subject, body, {"Nats-Trace-Dest": "told", **headers, **only}, inbox)
+            trace = js.collect(told, 1)
+            js.flush()
+            answer = js.take(lambda one, to=inbox: isinstance(one, jetstream.Message) and one.subject == to,
+                             0.2 if only or label == "no ack" else 2)
+            events = [{key: value for key, value in one.items() if key not in ("ts", "cid")}
+                      for one in json.loads(trace[0].body)["events"]]
+            rec(label + (", only" if only else ""), (events, answer and answer.record()))
+    rec("pushed", [one.record() for one in js.collect(push, 2, rest=0.3)])
+    rec("request", js.request("$JS.API.DIRECT.GET.S", json.dumps({"seq": 1}), {"Nats-Trace-Dest": "told"}).record())
+    rec("request, only", js.request("$JS.API.DIRECT.GET.S", json.dumps({"seq": 1}), {
+        "Nats-Trace-Dest": "told", "Nats-Trace-Only": "1"}, 0.3) is not None)
+    rec("last", [js.state(name)["last_seq"] for name in ("S", "I", "NA", "T")])
 
 
 if __name__ == "__main__":
