@@ -20,7 +20,7 @@ enum rb_command_type {
     RB_COMMAND_CONFIG = 4, /* text: the whole new StreamConfig as JSON */
     RB_COMMAND_EXPIRE = 5, /* time_ns: everything due by then goes */
     RB_COMMAND_CONSUMER =
-        6, /* name; time_ns: created; text: ConsumerConfig as JSON: created or updated */
+        6, /* name; time_ns: created; text: ConsumerConfig as JSON: created or updated; subject: its state (restore) */
     RB_COMMAND_CONSUMER_DELETE = 7, /* name */
     RB_COMMAND_DELIVERED = 8,       /* name; text: as consumer_state.c encodes it */
     RB_COMMAND_ACKED = 9,           /* name; text: as consumer_state.c encodes it */

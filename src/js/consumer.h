@@ -41,6 +41,20 @@ struct rb_js_consumer *rb_js_consumer_find(struct rb_js_stream *stream, struct r
 void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
                            enum rb_js_consumer_action action, bool pedantic,
                            struct rb_js_change *change);
+/** The same, in the state that rb_js_consumer_put_state() wrote. */
+void rb_js_consumer_restore(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
+                            struct rb_slice state, struct rb_js_change *change);
+/** A message that is waited for, in archives. */
+struct rb_js_unacked {
+    uint64_t seq, consumer_seq, time_ns;
+    uint32_t count; /* deliveries, at least 1 */
+};
+/** `items` ascend. */
+void rb_js_consumer_put_state(struct rb_out *out, const struct rb_js_consumer_place *delivered,
+                              const struct rb_js_consumer_place *floor,
+                              const struct rb_js_unacked *items, uint32_t count);
+/** {"delivered":...} as nats-server's archives have it. */
+void rb_js_consumer_write_state(struct rb_out *out, const struct rb_js_consumer *consumer);
 void rb_js_consumer_delete(struct rb_js_consumer *consumer, struct rb_js_change *change);
 void rb_js_consumer_pause(struct rb_js_consumer *consumer, int64_t until_ns,
                           struct rb_js_change *change);

@@ -219,9 +219,9 @@ static bool prepare(struct creation *c, bool pedantic)
     return true;
 }
 
-void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
-                           enum rb_js_consumer_action action, bool pedantic,
-                           struct rb_js_change *change)
+static void create(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
+                   enum rb_js_consumer_action action, bool pedantic, struct rb_slice state,
+                   struct rb_js_change *change)
 {
     struct creation c = { .stream = stream, .action = action };
     struct rb_js *js = stream->account->js;
@@ -242,6 +242,7 @@ void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consu
                                       .name = c.config.name,
                                       .time_ns = js->wall_ns,
                                       .value = (uint64_t)action,
+                                      .subject = state,
                                       .text = rb_out_slice(&json) };
         if (json.failed) {
             end_with(change, stream, 10023, NULL);
@@ -253,6 +254,19 @@ void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consu
         rb_out_deinit(&json);
     }
     rb_arena_destroy(c.arena);
+}
+
+void rb_js_consumer_create(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
+                           enum rb_js_consumer_action action, bool pedantic,
+                           struct rb_js_change *change)
+{
+    create(stream, config, action, pedantic, RB_S(""), change);
+}
+
+void rb_js_consumer_restore(struct rb_js_stream *stream, const struct rb_js_consumer_config *config,
+                            struct rb_slice state, struct rb_js_change *change)
+{
+    create(stream, config, RB_JS_CONSUMER_CREATE, false, state, change);
 }
 
 void rb_js_consumer_delete(struct rb_js_consumer *consumer, struct rb_js_change *change)

@@ -183,6 +183,8 @@ bool rb_js_consumer_may_create(struct rb_js_stream *stream,
                                enum rb_js_consumer_action action, struct rb_js_error *error);
 
 /* consumer_config.c */
+/** What rb_js_consumer_put_state() wrote becomes that of a new consumer. */
+bool rb_js_consumer_take_state(struct rb_js_consumer *consumer, struct rb_slice state);
 /** Pauses until then (RB_DOC_NO_TIME: not), and says so in the metadata. */
 void rb_js_consumer_set_pause(struct rb_js_consumer_config *config, int64_t until_ns);
 bool rb_js_consumer_may_become(const struct rb_js_consumer_config *was,

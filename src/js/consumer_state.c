@@ -17,6 +17,7 @@
  *   spent:   count, then for each: seq - previous, deliveries
  *   starts:  count of those left, then for each: seq - previous
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "js/consumer_inside.h"
@@ -601,6 +602,70 @@ static enum rb_err get_state(struct rb_reader *reader, struct rb_js_consumer *co
         return RB_ERR_CORRUPT;
     }
     return err;
+}
+
+bool rb_js_consumer_take_state(struct rb_js_consumer *consumer, struct rb_slice state)
+{
+    struct rb_js_consumer_inside *in = consumer->inside;
+    struct rb_reader reader = rb_reader_over(state);
+    rb_free(rb_js_consumer_js(consumer)->budget, in->starts, in->start_cap * sizeof(*in->starts));
+    in->starts = NULL;
+    in->start_at = in->start_count = in->start_cap = 0;
+    return get_state(&reader, consumer) == RB_OK;
+}
+
+void rb_js_consumer_put_state(struct rb_out *out, const struct rb_js_consumer_place *delivered,
+                              const struct rb_js_consumer_place *floor,
+                              const struct rb_js_unacked *items, uint32_t count)
+{
+    struct rb_js_unacked before = { 0 };
+    put_place(out, delivered);
+    put_place(out, floor);
+    put_number(out, delivered->stream_seq + 1);
+    put_number(out, 0);
+    put_number(out, count);
+    for (uint32_t i = 0; i < count; i++) {
+        put_number(out, items[i].seq - before.seq);
+        put_number(out, zigzag(items[i].consumer_seq - before.consumer_seq));
+        put_number(out, zigzag(items[i].time_ns - before.time_ns));
+        put_number(out, items[i].count);
+        before = items[i];
+    }
+    put_number(out, 0);
+    put_number(out, 0);
+}
+
+static void write_place(struct rb_out *out, const char *name,
+                        const struct rb_js_consumer_place *place)
+{
+    rb_out_printf(out, "\"%s\":{\"consumer_seq\":%" PRIu64 ",\"stream_seq\":%" PRIu64 "}", name,
+                  place->consumer_seq, place->stream_seq);
+}
+
+void rb_js_consumer_write_state(struct rb_out *out, const struct rb_js_consumer *consumer)
+{
+    const struct rb_js_pending *acks = &consumer->inside->acks;
+    const char *before = ",\"pending\":{";
+    rb_out_put(out, RB_S("{"));
+    write_place(out, "delivered", &consumer->delivered);
+    rb_out_put(out, RB_S(","));
+    write_place(out, "ack_floor", &consumer->ack_floor);
+    for (const struct rb_js_pending_entry *entry = rb_js_pending_first(acks); entry != NULL;
+         entry = rb_js_pending_after(acks, entry)) {
+        rb_out_printf(out, "%s\"%" PRIu64 "\":{\"Sequence\":%" PRIu64 ",\"Timestamp\":%" PRIu64 "}",
+                      before, entry->seq, entry->consumer_seq, entry->time_ns);
+        before = ",";
+    }
+    rb_out_put(out, before[1] == '\0' ? RB_S("}") : RB_S(""));
+    before = ",\"redelivered\":{";
+    for (const struct rb_js_pending_entry *entry = rb_js_pending_first(acks); entry != NULL;
+         entry = rb_js_pending_after(acks, entry)) {
+        if (entry->count > 1) {
+            rb_out_printf(out, "%s\"%" PRIu64 "\":%u", before, entry->seq, entry->count - 1);
+            before = ",";
+        }
+    }
+    rb_out_put(out, before[1] == '\0' ? RB_S("}}") : RB_S("}"));
 }
 
 enum rb_err rb_js_consumer_load(struct rb_js_stream *stream, struct rb_reader *reader)

@@ -383,8 +383,8 @@ static bool skip_unwanted(struct rb_js_stream *stream, const struct rb_command *
                           const struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     struct rb_msgstore_state state;
-    if (!is_unwanted(stream, command->subject)) {
-        return false;
+    if ((command->flags & RB_COMMAND_KEEP_SEQ) != 0 || !is_unwanted(stream, command->subject)) {
+        return false; /* what is restored was wanted, its consumers come later */
     }
     rb_msgstore_state(stream->store, &state);
     outcome->seq = state.last_seq + 1;

@@ -72,47 +72,12 @@ static const struct rb_doc_field request_fields[] = {
 static const struct rb_doc_type request_type = { "JSApiStreamRestoreRequest",
                                                  sizeof(struct restore_request), request_fields,
                                                  2 };
-struct place {
-    uint64_t consumer_seq, stream_seq;
-};
-static const struct rb_doc_field place_fields[] = {
-    { "consumer_seq", RB_DOC_U64, 0, offsetof(struct place, consumer_seq) },
-    { "stream_seq", RB_DOC_U64, 0, offsetof(struct place, stream_seq) },
-};
-static const struct rb_doc_type place_type = { "SequencePair", sizeof(struct place), place_fields,
-                                               2 };
-struct consumer_state {
-    struct place delivered, ack_floor;
-};
-static const struct rb_doc_field consumer_state_fields[] = {
-    { "delivered", RB_DOC_INLINE, 0, offsetof(struct consumer_state, delivered), NULL,
-      &place_type },
-    { "ack_floor", RB_DOC_INLINE, 0, offsetof(struct consumer_state, ack_floor), NULL,
-      &place_type },
-};
-static const struct rb_doc_type consumer_state_type = { "ConsumerState",
-                                                        sizeof(struct consumer_state),
-                                                        consumer_state_fields, 2 };
-struct consumer_entry {
-    struct rb_js_consumer_config config;
-    struct consumer_state state;
-};
-static const struct rb_doc_field consumer_entry_fields[] = {
-    { "config", RB_DOC_INLINE, 0, offsetof(struct consumer_entry, config), NULL,
-      &rb_js_consumer_config_type },
-    { "state", RB_DOC_INLINE, 0, offsetof(struct consumer_entry, state), NULL,
-      &consumer_state_type },
-};
-static const struct rb_doc_type consumer_entry_type = { "ConsumerEntry",
-                                                        sizeof(struct consumer_entry),
-                                                        consumer_entry_fields, 2 };
-
 /* ---- state ---- */
 
 enum step {
     STEP_CHUNKS,   /* for bytes, or for room among the commands */
     STEP_MAKE,     /* the stream is being made */
-    STEP_CONSUMER, /* one consumer is being made, then set to its place */
+    STEP_CONSUMER, /* one consumer is being made */
     STEP_TAIL,     /* the last commands are to be applied */
     STEP_UPDATE,   /* the real configuration is being set */
     STEP_FAILED,   /* chunks are taken and forgotten until the last one */
@@ -129,16 +94,24 @@ struct restore {
     struct rb_js_change change;
     struct rb_js_waiter waiter; /* of the trailing gap */
     uint32_t pending;           /* commands under way, this change and this waiter among them */
-    uint64_t state_last_seq, last_seq, taken_bytes, floor_seq;
-    uint64_t chunk_ns; /* when the last one came */
+    uint64_t state_last_seq, last_seq, taken_bytes;
+    struct rb_list consumers; /* struct kept.link */
+    uint64_t chunk_ns;        /* when the last one came */
     bool changing, gone, ending, later, named;
     char replies[REPLIES_MAX][REPLY_MAX]; /* to be acknowledged */
     uint32_t reply_count;
     char last_reply[REPLY_MAX]; /* of the empty chunk */
-    char consumer[RB_JS_NAME_MAX + 1];
-    struct rb_js_error error; /* code 0: none yet */
+    struct rb_js_error error;   /* code 0: none yet */
     char nuid[RB_NUID_LEN];
     size_t bytes;
+};
+
+/* A consumer of the archive that is made later. */
+struct kept {
+    struct rb_list link;
+    struct rb_slice name, payload;
+    size_t bytes;
+    uint8_t text[];
 };
 
 /* A message's command under way. */
@@ -152,6 +125,10 @@ static void maybe_free(struct restore *restore)
 {
     if (!restore->gone || restore->pending > 0) {
         return;
+    }
+    for (struct rb_list *link; (link = rb_list_pop(&restore->consumers)) != NULL;) {
+        struct kept *kept = RB_CONTAINER(link, struct kept, link);
+        rb_free(restore->js->budget, kept, kept->bytes);
     }
     rb_s2_reader_deinit(&restore->s2);
     rb_archive_reader_deinit(&restore->archive);
@@ -359,39 +336,66 @@ static bool read_state(struct restore *restore, const struct rb_archive_entry *e
     return true;
 }
 
-static void create_consumer(struct restore *restore, struct rb_arena *arena,
-                            const struct rb_archive_entry *entry)
+/* Consumers are made when all messages are there, so that nothing is delivered before. */
+static bool keep_consumer(struct restore *restore, const struct rb_archive_entry *entry)
 {
-    struct consumer_entry doc;
-    char why[RB_DOC_ERROR_MAX];
     struct rb_slice prefix = RB_S("consumers/");
     struct rb_slice name = rb_slice_of(entry->name.ptr + prefix.len, entry->name.len - prefix.len);
-    if (!rb_doc_read(arena, &consumer_entry_type, entry->payload, false, &doc, why)) {
-        fail(restore, "consumer of the archive can not be read");
-        return;
-    }
     if (name.len == 0 || name.len > RB_JS_NAME_MAX) {
         fail(restore, "consumer of the archive has no name");
-        return;
+        return false;
     }
-    memcpy(restore->consumer, name.ptr, name.len);
-    restore->consumer[name.len] = '\0';
-    doc.config.name = rb_slice_text(restore->consumer);
-    restore->floor_seq = doc.state.ack_floor.stream_seq;
-    rb_js_consumer_create(restore->transfer.stream, &doc.config, RB_JS_CONSUMER_ANY, false,
-                          begin_change(restore, STEP_CONSUMER));
-}
-
-static bool make_consumer(struct restore *restore, const struct rb_archive_entry *entry)
-{
-    struct rb_arena *arena;
-    if (rb_arena_create(2048, &arena) != RB_OK) {
+    size_t bytes = sizeof(struct kept) + name.len + entry->payload.len;
+    struct kept *kept = rb_alloc(restore->js->budget, bytes);
+    if (kept == NULL) {
         fail(restore, "not enough memory");
         return false;
     }
-    create_consumer(restore, arena, entry);
-    rb_arena_destroy(arena);
-    return false;
+    struct rb_writer out = rb_writer_over(kept->text, name.len + entry->payload.len);
+    kept->name = rb_slice_of(out.at, name.len);
+    rb_write_slice(&out, name);
+    kept->payload = rb_slice_of(out.at, entry->payload.len);
+    rb_write_slice(&out, entry->payload);
+    kept->bytes = bytes;
+    rb_list_append(&restore->consumers, &kept->link);
+    return true;
+}
+
+static void create_consumer(struct restore *restore, struct rb_arena *arena,
+                            const struct kept *kept)
+{
+    struct rb_js_consumer_config config;
+    struct rb_out state;
+    rb_out_init(&state, restore->js->budget);
+    const char *why = rb_js_archived_consumer(restore->transfer.stream->store, arena, kept->payload,
+                                              &config, &state);
+    if (why == NULL) {
+        config.name = kept->name;
+        rb_js_consumer_restore(restore->transfer.stream, &config, rb_out_slice(&state),
+                               begin_change(restore, STEP_CONSUMER));
+    } else {
+        fail(restore, why);
+    }
+    rb_out_deinit(&state);
+}
+
+/* The next consumer; false: there is no more. */
+static bool make_consumer(struct restore *restore)
+{
+    struct rb_list *link = rb_list_pop(&restore->consumers);
+    if (link == NULL) {
+        return false;
+    }
+    struct kept *kept = RB_CONTAINER(link, struct kept, link);
+    struct rb_arena *arena;
+    if (rb_arena_create(2048, &arena) == RB_OK) {
+        create_consumer(restore, arena, kept);
+        rb_arena_destroy(arena);
+    } else {
+        fail(restore, "not enough memory");
+    }
+    rb_free(restore->js->budget, kept, kept->bytes);
+    return true;
 }
 
 static bool put_message(struct restore *restore, const struct rb_archive_entry *entry)
@@ -438,7 +442,7 @@ static bool take_entry(struct restore *restore, const struct rb_archive_entry *e
         return put_message(restore, entry);
     }
     if (rb_slice_starts(entry->name, RB_S("consumers/"))) {
-        return make_consumer(restore, entry);
+        return keep_consumer(restore, entry);
     }
     fail(restore, "entry of an unknown kind in the archive");
     return false;
@@ -504,20 +508,6 @@ static void finish_messages(struct restore *restore)
     }
 }
 
-/* The consumer is there: it goes on behind what was acknowledged. */
-static void place_consumer(struct restore *restore)
-{
-    struct rb_js_consumer *consumer =
-        rb_js_consumer_find(restore->transfer.stream, rb_slice_text(restore->consumer));
-    uint64_t floor = restore->floor_seq;
-    restore->floor_seq = 0;
-    if (consumer != NULL && floor > 0) {
-        rb_js_consumer_reset(consumer, floor + 1, begin_change(restore, STEP_CONSUMER));
-    } else {
-        restore->step = STEP_CHUNKS;
-    }
-}
-
 static void go_on(struct restore *restore)
 {
     if (restore->changing) {
@@ -526,7 +516,7 @@ static void go_on(struct restore *restore)
     if (restore->step == STEP_MAKE) {
         restore->step = STEP_CHUNKS;
     } else if (restore->step == STEP_CONSUMER) {
-        place_consumer(restore);
+        restore->step = STEP_TAIL;
     }
     if (restore->step == STEP_CHUNKS && read_entries(restore)) {
         acknowledge(restore);
@@ -534,7 +524,7 @@ static void go_on(struct restore *restore)
             finish_messages(restore);
         }
     }
-    if (restore->step == STEP_TAIL && restore->pending == 0) {
+    if (restore->step == STEP_TAIL && restore->pending == 0 && !make_consumer(restore)) {
         rb_js_stream_update(restore->transfer.stream, restore->config,
                             begin_change(restore, STEP_UPDATE));
         return;
@@ -632,6 +622,7 @@ static struct restore *create(struct rb_js_request *request,
     transfer->end = end;
     transfer->timed.fired = fired;
     restore->chunk_ns = js->now_ns;
+    rb_list_init(&restore->consumers);
     rb_s2_reader_init(&restore->s2, js->budget);
     rb_archive_reader_init(&restore->archive, js->budget);
     rb_nuid(js->env, restore->nuid);

@@ -189,17 +189,15 @@ static void make_begin(struct snapshot *snapshot)
 
 static void make_consumer(struct snapshot *snapshot, const struct rb_js_consumer *consumer)
 {
-    const struct rb_js_consumer_place *floor = &consumer->ack_floor;
     char name[RB_JS_NAME_MAX + 16];
     struct rb_out text;
     int len = snprintf(name, sizeof(name), "consumers/%.*s", RB_S_ARG(consumer->name));
     rb_out_init(&text, snapshot->raw.budget);
     rb_out_put(&text, RB_S("{\"config\":"));
     rb_doc_write(&text, &rb_js_consumer_config_type, consumer->config);
-    rb_out_printf(&text,
-                  ",\"state\":{\"delivered\":{\"consumer_seq\":%" PRIu64 ",\"stream_seq\":%" PRIu64
-                  "},\"ack_floor\":{\"consumer_seq\":%" PRIu64 ",\"stream_seq\":%" PRIu64 "}}}",
-                  floor->consumer_seq, floor->stream_seq, floor->consumer_seq, floor->stream_seq);
+    rb_out_put(&text, RB_S(",\"state\":"));
+    rb_js_consumer_write_state(&text, consumer);
+    rb_out_put(&text, RB_S("}"));
     rb_archive_put(&snapshot->raw,
                    &(struct rb_archive_entry){ .name = rb_slice_of(name, (size_t)len),
                                                .payload = rb_out_slice(&text),

@@ -33,3 +33,13 @@ void rb_js_transfer_arm(struct rb_js_transfer *transfer, uint64_t after_ns);
 /** "stream":.. with start and end and so on, for the advisories. */
 void rb_js_transfer_advise(struct rb_js_transfer *transfer, enum rb_js_transfer_event event,
                            uint64_t bytes, const char *error);
+
+/* restore_consumer.c */
+
+/**
+ * Reads a consumer's entry of an archive: its configuration (in `arena`) and the state for rb_js_consumer_restore(). NULL, or what is
+ * wrong. `store` has all messages.
+ */
+const char *rb_js_archived_consumer(const struct rb_msgstore *store, struct rb_arena *arena,
+                                    struct rb_slice payload,
+                                    struct rb_js_consumer_config *ret_config, struct rb_out *state);
