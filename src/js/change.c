@@ -495,6 +495,14 @@ void rb_js_stream_update(struct rb_js_stream *stream, const struct rb_js_stream_
     rb_arena_destroy(arena);
 }
 
+void rb_js_stream_restored(struct rb_js_stream *stream, const struct rb_js_stream_config *config,
+                           struct rb_js_change *change)
+{
+    stream->inside->restoring =
+        config->mirror == NULL; /* a mirror is the same as before: nothing is applied */
+    rb_js_stream_update(stream, config, change);
+}
+
 /* ---- applying ---- */
 
 /* Of a counter the newest message of its subject only goes when the command knows the one that becomes the newest. */
@@ -609,5 +617,8 @@ void rb_js_config_apply(struct rb_js_stream *stream, const struct rb_command *co
         return;
     }
     rb_js_stream_arm(stream);
-    rb_js_advise_stream(stream, "modify");
+    if (!stream->inside->restoring) {
+        rb_js_advise_stream(stream, "modify");
+    }
+    stream->inside->restoring = false;
 }

@@ -525,8 +525,8 @@ static void go_on(struct restore *restore)
         }
     }
     if (restore->step == STEP_TAIL && restore->pending == 0 && !make_consumer(restore)) {
-        rb_js_stream_update(restore->transfer.stream, restore->config,
-                            begin_change(restore, STEP_UPDATE));
+        rb_js_stream_restored(restore->transfer.stream, restore->config,
+                              begin_change(restore, STEP_UPDATE));
         return;
     }
     if (restore->step == STEP_UPDATE && !restore->changing) {

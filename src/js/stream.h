@@ -90,6 +90,9 @@ void rb_js_stream_create(struct rb_js_account *account, const struct rb_js_strea
                          struct rb_js_change *change);
 void rb_js_stream_update(struct rb_js_stream *stream, const struct rb_js_stream_config *config,
                          struct rb_js_change *change);
+/** An update at the end of a restore: it is none to those who watch. */
+void rb_js_stream_restored(struct rb_js_stream *stream, const struct rb_js_stream_config *config,
+                           struct rb_js_change *change);
 void rb_js_stream_delete(struct rb_js_stream *stream, struct rb_js_change *change);
 void rb_js_stream_delete_message(struct rb_js_stream *stream, uint64_t seq, bool erase,
                                  struct rb_js_change *change);

@@ -51,7 +51,8 @@ struct rb_js_progress {
 };
 
 struct rb_js_stream_inside {
-    bool damaged; /* the store said so since it was opened */
+    bool damaged;   /* the store said so since it was opened */
+    bool restoring; /* its next configuration ends a restore */
     struct rb_js_stream *stream;
     struct rb_js_store_owner store_owner;
     /* from the configuration */

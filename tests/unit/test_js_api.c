@@ -400,13 +400,22 @@ static void requests_are_bounded(void **state)
 {
     struct js_rig *rig = *state;
     struct rb_js_api *api = js_rig_js_account(rig)->api;
+    const char *missing =
+        "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"error\":{\"code\":404,"
+        "\"err_code\":10059,\"description\":\"stream not found\"}}";
     api->request_count += RB_JS_REQUESTS_MAX;
+    api->query_count += RB_JS_REQUESTS_MAX;
     expect(rig, "STREAM.NAMES", "", NULL);
     assert_int_equal(js_rig_js_account(rig)->api_total, 0);
+    expect(rig, "STREAM.DELETE.X", "", missing);
+    api->query_count -= RB_JS_REQUESTS_MAX;
+    expect(rig, "STREAM.DELETE.X", "", NULL);
     api->request_count -= RB_JS_REQUESTS_MAX;
+    expect(rig, "STREAM.DELETE.X", "", missing);
     expect(rig, "STREAM.NAMES", "",
            TYPE("stream_names") ",\"total\":0,\"offset\":0,\"limit\":1024,\"streams\":null}");
     assert_int_equal(api->request_count, 0);
+    assert_int_equal(api->query_count, 0);
 }
 
 int main(void)

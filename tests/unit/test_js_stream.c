@@ -158,7 +158,10 @@ static void order_of_checks(void **state)
         { "Nats-Rollup: sub\r\n", "10111" },
     };
     enum { COUNT = sizeof(ladder) / sizeof(ladder[0]) };
-    make(rig, "{\"name\":\"O\",\"subjects\":[\"o\"],\"max_msg_size\":2}");
+    make(rig, "{\"name\":\"O\",\"subjects\":[\"o\"],\"max_msg_size\":1000}");
+    char big[1001];
+    memset(big, 'x', sizeof(big) - 1);
+    big[sizeof(big) - 1] = '\0';
     for (size_t i = 0; i < COUNT; i++) {
         char headers[1024] = "";
         for (size_t k = COUNT; k-- > i;) {
@@ -169,10 +172,12 @@ static void order_of_checks(void **state)
         if (strstr(got, ladder[i].code) == NULL) {
             fail_msg("%s: expected %s, got %s", headers, ladder[i].code, got);
         }
+        expect(rig, "o", headers, big,
+               ERR("O", 400, 10054, "message size exceeds maximum allowed"));
     }
-    expect(rig, "o", "Nats-TTL: bogus\r\n", "x",
+    expect(rig, "o", "Nats-TTL: bogus\r\n", big,
            ERR("O", 400, 10054, "message size exceeds maximum allowed"));
-    expect(rig, "o", NULL, "xxx", ERR("O", 400, 10054, "message size exceeds maximum allowed"));
+    expect(rig, "o", NULL, big, ERR("O", 400, 10054, "message size exceeds maximum allowed"));
 }
 
 static void lifetimes_and_rollups(void **state)

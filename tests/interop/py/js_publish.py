@@ -14,6 +14,16 @@ from jetstream import scenario, wait_for
 # Records that ringbus refuses on purpose so far.
 REFUSED = ()
 
+# Records in which ringbus is another on purpose.
+DIFFERS = {
+    # What is only traced is told everything that would be wrong with it.
+    "traced/ttl, only":
+        [[{'acc': '$G', 'kind': 0, 'name': 'probe', 'subj': 's.x', 'type': 'in'},
+          {'error': 'invalid per-message TTL (10165)', 'stream': 'S', 'subject': 's.x', 'type': 'js'}],
+         {'body': '{"error":{"code":400,"err_code":10165,"description":"invalid per-message '
+                  'TTL"},"stream":"S","seq":0}'}],
+}
+
 S = 1_000_000_000
 MS = 1_000_000
 
@@ -390,7 +400,7 @@ def schedules(js, rec):
 @scenario()
 def traced(js, rec):
     """What a trace says of streams, that a message which is only traced is not stored, and that what is stored is traced no more."""
-    js.stream("S", max_msg_size=100, duplicate_window=60 * S)
+    js.stream("S", max_msg_size=150, duplicate_window=60 * S)
     js.stream("I", retention="interest")
     js.stream("NA", no_ack=True)
     js.stream("T", subject_transform={"src": "t.*", "dest": "tt.{{wildcard(1)}}"})
@@ -420,4 +430,4 @@ def traced(js, rec):
 
 
 if __name__ == "__main__":
-    sys.exit(jetstream.main("js_publish", __doc__, REFUSED))
+    sys.exit(jetstream.main("js_publish", __doc__, REFUSED, DIFFERS))
