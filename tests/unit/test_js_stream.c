@@ -159,7 +159,7 @@ static void order_of_checks(void **state)
     };
     enum { COUNT = sizeof(ladder) / sizeof(ladder[0]) };
     make(rig, "{\"name\":\"O\",\"subjects\":[\"o\"],\"max_msg_size\":1000}");
-    char big[1001];
+    char big[1002];
     memset(big, 'x', sizeof(big) - 1);
     big[sizeof(big) - 1] = '\0';
     for (size_t i = 0; i < COUNT; i++) {
@@ -333,7 +333,7 @@ static void delete_markers(void **state)
     struct rb_js_stream *stream = js_rig_stream(rig, "K");
     struct rb_message message;
     assert_int_equal(js_rig_get(rig, stream, 1, &message), RB_OK);
-    assert_memory_equal(message.payload.ptr, "NATS/1.0\r\nNats-TTL: 60\r\n\r\nx", 28);
+    assert_memory_equal(message.payload.ptr, "NATS/1.0\r\nNats-TTL: 60\r\n\r\nx", 27);
     js_rig_advance(rig, UINT64_C(59000000000));
     assert_int_equal(messages_of(rig, "K", NULL), 1);
     js_rig_advance(rig, UINT64_C(1500000000));
