@@ -60,6 +60,7 @@ static void drop(struct rb_js_batch *batch)
 
 void rb_js_batches_drop(struct rb_js_stream *stream)
 {
+    rb_js_fast_drop(stream);
     while (!rb_list_empty(&stream->inside->batches)) {
         drop(RB_CONTAINER(stream->inside->batches.next, struct rb_js_batch, link));
     }
@@ -355,7 +356,7 @@ void rb_js_batch_take(struct rb_js_stream *stream, struct rb_slice subject, stru
         commit(batch, reply, false);
         return;
     }
-    batch->touched_ns = js->now_ns;
+    batch->touched_ns = rb_env_now(js->env); /* js->now_ns is the last turn's, maybe long ago */
     rb_list_remove(&batch->link);
     rb_list_append(&stream->inside->batches, &batch->link);
     rb_js_stream_arm(stream);

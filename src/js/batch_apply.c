@@ -18,10 +18,11 @@ struct total {
 /* What the messages before this one will have done. */
 struct view {
     struct rb_js_staged staged;
-    struct rb_arena *arena;                     /* of totals; made when needed */
-    struct total *totals;                       /* the newest first */
-    uint64_t subjects[MSGS_MAX], ids[MSGS_MAX]; /* hashes */
+    struct rb_arena *arena;   /* of totals; made when needed */
+    struct total *totals;     /* the newest first */
+    uint64_t *subjects, *ids; /* hashes; as many as there may be messages */
     uint32_t count, id_count;
+    bool alone; /* of a fast batch: nothing else depends on it */
 };
 
 static bool refuse(struct rb_js_outcome *outcome, uint16_t code, const char *detail)
@@ -55,8 +56,13 @@ static bool check_ids(struct rb_js_stream *stream, struct view *view,
     }
     struct rb_slice id = headers->value[RB_JS_H_MSG_ID];
     uint64_t hash = rb_slice_hash(id);
-    if (rb_js_dedup_find(&stream->inside->dedup, id) != 0 ||
-        count_of(view->ids, view->id_count, hash) > 0) {
+    uint64_t first = rb_js_dedup_find(&stream->inside->dedup, id);
+    if (first != 0 && view->alone) {
+        outcome->seq = first;
+        outcome->duplicate = true;
+        return false;
+    }
+    if (first != 0 || count_of(view->ids, view->id_count, hash) > 0) {
         return refuse(outcome, 10201, NULL);
     }
     view->ids[view->id_count++] = hash;
@@ -104,14 +110,19 @@ static bool check_rollup(struct rb_js_stream *stream, const struct view *view,
     return true;
 }
 
-static bool check_plain(struct rb_js_stream *stream, const struct rb_js_headers *headers,
+static bool check_plain(struct rb_js_stream *stream, const struct view *view,
+                        const struct rb_command *command, const struct rb_js_headers *headers,
                         struct rb_js_outcome *outcome)
 {
-    if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID)) {
+    if (!view->alone && rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID)) {
         return refuse(outcome, 10177, "Nats-Expected-Last-Msg-Id");
     }
-    if (rb_js_headers_has(headers, RB_JS_H_INCR) &&
-        !rb_js_check_increment(headers->value[RB_JS_H_INCR], outcome)) {
+    if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_MSG_ID) &&
+        !rb_slice_equal(headers->value[RB_JS_H_EXPECTED_MSG_ID], stream->inside->last_msg_id)) {
+        rb_js_error_format(&outcome->error, 10070, "%.*s", RB_S_ARG(stream->inside->last_msg_id));
+        return false;
+    }
+    if (!rb_js_counter_check(stream, command, headers, outcome)) {
         return false;
     }
     if (rb_js_headers_has(headers, RB_JS_H_EXPECTED_STREAM) &&
@@ -193,8 +204,8 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
     view->staged.of_subject = count_of(view->subjects, view->count, hash);
     if (!rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         !rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) ||
-        !rb_js_check_size(stream, command->text.len, outcome) ||
-        !rb_js_check_header(command, outcome) || !check_plain(stream, headers, outcome) ||
+        !rb_js_check_size(stream, command, outcome) ||
+        !check_plain(stream, view, command, headers, outcome) ||
         !check_ids(stream, view, headers, outcome)) {
         return false;
     }
@@ -286,7 +297,8 @@ void rb_js_publish_batch(struct rb_js_stream *stream, const struct rb_command *c
         rb_js_error_set(&outcome->error, 10109, NULL);
         return;
     }
-    struct view view = { .staged = { .strict = true } };
+    uint64_t subjects[MSGS_MAX], ids[MSGS_MAX];
+    struct view view = { .staged = { .strict = true }, .subjects = subjects, .ids = ids };
     bool good = check_all(stream, command->text, &view, outcome);
     if (view.arena != NULL) {
         rb_arena_destroy(view.arena);
@@ -302,5 +314,29 @@ void rb_js_publish_batch(struct rb_js_stream *stream, const struct rb_command *c
         rb_js_headers_scan(rb_slice_of(one.text.ptr, one.header_len), &headers);
         store(stream, &one, &headers, outcome);
         rb_counter_add(&stream->account->js->stats.publishes, 1);
+    }
+}
+
+void rb_js_publish_alone(struct rb_js_stream *stream, const struct rb_command *command,
+                         struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    uint64_t subject, id, window = (uint64_t)stream->config->duplicate_window;
+    uint64_t now = stream->inside->clock_ns;
+    struct rb_msgstore_state state;
+    struct view view = {
+        .staged = { .strict = true }, .subjects = &subject, .ids = &id, .alone = true
+    };
+    rb_js_dedup_forget(&stream->inside->dedup, now > window ? now - window : 0);
+    if (stream->config->sealed) {
+        rb_js_error_set(&outcome->error, 10109, NULL);
+        return;
+    }
+    rb_msgstore_state(stream->store, &state);
+    bool good = check_message(stream, &view, command, headers, state.last_seq, outcome);
+    if (view.arena != NULL) {
+        rb_arena_destroy(view.arena);
+    }
+    if (good) {
+        store(stream, command, headers, outcome);
     }
 }

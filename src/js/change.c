@@ -601,6 +601,9 @@ void rb_js_config_apply(struct rb_js_stream *stream, const struct rb_command *co
         rb_js_error_set(&outcome->error, 10069, rb_err_text(err));
         return;
     }
+    if (!config->allow_batched) {
+        rb_js_fast_drop(stream);
+    }
     if (config->max_age != max_age) {
         rb_js_expiry_again(&stream->inside->expiry);
     }

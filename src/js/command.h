@@ -40,6 +40,8 @@ enum rb_command_flags {
         16, /* no room in the server when it was proposed: to be refused, once its other checks are passed */
     RB_COMMAND_NO_ZONE = 64, /* the time zone of a schedule was not known when it was proposed */
     RB_COMMAND_OVER_ACCOUNT = 32, /* the same for the account's limit */
+    RB_COMMAND_FAST =
+        128, /* of a fast batch. seq 1: refused when command `value` (an index, 0: none) was; 0: not */
 };
 struct rb_command {
     uint8_t type, flags;

@@ -226,6 +226,18 @@ static void take_message(struct rb_js_stream *stream, struct rb_slice subject,
     }
 }
 
+static void take_fast(struct rb_js_stream *stream, struct rb_slice subject, struct rb_slice reply,
+                      struct rb_slice payload, uint32_t header_len,
+                      const struct rb_js_headers *headers)
+{
+    enum rb_err err = may_propose(stream);
+    if (err != RB_OK) {
+        rb_js_stream_refuse(stream, reply, err);
+    } else {
+        rb_js_fast_take(stream, subject, reply, payload, header_len, headers);
+    }
+}
+
 static void take_batched(struct rb_js_stream *stream, struct rb_slice subject,
                          const struct rb_msg *msg, struct rb_slice payload, uint32_t header_len,
                          const struct rb_js_headers *headers)
@@ -273,7 +285,9 @@ static void take_headers(struct rb_js_stream *stream, struct rb_slice subject,
             rb_js_headers_scan(rb_slice_of(copy, len), &headers);
         }
     }
-    if (rb_js_headers_has(&headers, RB_JS_H_BATCH_ID)) {
+    if (rb_js_fast_is(msg->reply)) {
+        take_fast(stream, subject, msg->reply, payload, header_len, &headers);
+    } else if (rb_js_headers_has(&headers, RB_JS_H_BATCH_ID)) {
         take_batched(stream, subject, msg, payload, header_len, &headers);
     } else {
         take_message(stream, subject, msg->reply, payload, header_len);
@@ -375,6 +389,8 @@ static bool take(struct rb_account *account, void *ctx, const struct rb_msg *msg
         take_traced(stream, subject, msg);
     } else if (msg->header_len > 0) {
         take_headers(stream, subject, msg);
+    } else if (rb_js_fast_is(msg->reply)) {
+        take_fast(stream, subject, msg->reply, msg->payload, 0, NULL);
     } else {
         take_message(stream, subject, msg->reply, msg->payload, 0);
     }

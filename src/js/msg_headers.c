@@ -135,6 +135,25 @@ bool rb_js_ttl_parse(struct rb_slice value, int64_t *ret_ns)
     return true;
 }
 
+size_t rb_js_headers_without(struct rb_slice block, struct rb_slice begin, uint8_t *out, size_t cap)
+{
+    const uint8_t *at = block.ptr, *end = block.ptr + block.len;
+    struct rb_slice line;
+    struct rb_writer writer = rb_writer_over(out, cap);
+    bool any = false;
+    (void)next_line(&at, end, &line);
+    rb_write_slice(&writer, RB_S("NATS/1.0\r\n"));
+    while (next_line(&at, end, &line) && line.len > 0) {
+        if (!rb_slice_starts(line, begin)) {
+            rb_write_slice(&writer, line);
+            rb_write_slice(&writer, RB_S("\r\n"));
+            any = true;
+        }
+    }
+    rb_write_slice(&writer, RB_S("\r\n"));
+    return any && writer.ok ? rb_writer_len(&writer) : 0;
+}
+
 bool rb_js_headers_clean(struct rb_slice block, const struct rb_js_headers *headers, uint8_t *out,
                          size_t *ret_len)
 {
@@ -144,20 +163,6 @@ bool rb_js_headers_clean(struct rb_slice block, const struct rb_js_headers *head
     if (!status && !rb_js_headers_has(headers, RB_JS_H_REQUEST_INFO)) {
         return false;
     }
-    const uint8_t *at = block.ptr, *end = block.ptr + block.len;
-    struct rb_slice line;
-    struct rb_writer writer = rb_writer_over(out, block.len);
-    bool any = false;
-    (void)next_line(&at, end, &line);
-    rb_write_slice(&writer, RB_S("NATS/1.0\r\n"));
-    while (next_line(&at, end, &line) && line.len > 0) {
-        if (!rb_slice_starts(line, RB_S("Nats-Request-Info:"))) {
-            rb_write_slice(&writer, line);
-            rb_write_slice(&writer, RB_S("\r\n"));
-            any = true;
-        }
-    }
-    rb_write_slice(&writer, RB_S("\r\n"));
-    *ret_len = any && writer.ok ? rb_writer_len(&writer) : 0;
+    *ret_len = rb_js_headers_without(block, RB_S("Nats-Request-Info:"), out, block.len);
     return true;
 }

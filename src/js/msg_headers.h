@@ -62,3 +62,6 @@ bool rb_js_ttl_parse(struct rb_slice value, int64_t *ret_ns);
  */
 bool rb_js_headers_clean(struct rb_slice block, const struct rb_js_headers *headers, uint8_t *out,
                          size_t *ret_len);
+/** The block without status text and without lines that begin with `begin`, into out[cap >= block.len]; 0: nothing is left. */
+size_t rb_js_headers_without(struct rb_slice block, struct rb_slice begin, uint8_t *out,
+                             size_t cap);

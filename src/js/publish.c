@@ -473,14 +473,17 @@ void rb_js_publish_apply(struct rb_js_stream *stream, const struct rb_command *c
     rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
     (void)rb_js_stream_clock(stream, command);
     rb_counter_add(&stream->account->js->stats.publishes, 1);
-    if (!check(stream, command, &headers, outcome)) {
-        return;
-    }
-    if (skip_unwanted(stream, command, &headers, outcome)) {
-        return;
-    }
-    if (check_kept(stream, command, &headers, outcome)) {
-        rb_js_store(stream, command, &headers, outcome);
+    if ((command->flags & RB_COMMAND_FAST) != 0) {
+        rb_js_fast_apply(stream, command, &headers, outcome);
+    } else if ((command->flags & RB_COMMAND_KEEP_SEQ) != 0) {
+        apply_kept(stream, command, &headers, outcome);
+    } else if ((command->flags & RB_COMMAND_SOURCED) != 0) {
+        apply_sourced(stream, command, &headers, outcome);
+    } else if ((command->flags & RB_COMMAND_MARKER) == 0 ||
+               rb_js_schedule_is(stream, &headers, command->value)) {
+        apply(stream, command, &headers, outcome);
+    } else {
+        hold(outcome); /* of a schedule that was replaced */
     }
 }
 

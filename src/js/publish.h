@@ -57,6 +57,10 @@ void rb_js_store_or_skip(struct rb_js_stream *stream, const struct rb_command *c
 void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *counted,
                           struct rb_js_outcome *outcome);
 
+/** A message of a fast batch (batch_apply.c): the checks of a batch's member, but it stands for itself. */
+void rb_js_publish_alone(struct rb_js_stream *stream, const struct rb_command *command,
+                         struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+
 /* republish.c */
 void rb_js_republish(struct rb_js_stream *stream, const struct rb_message *message,
                      uint64_t last_seq);

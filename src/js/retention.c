@@ -300,6 +300,8 @@ void rb_js_stream_arm(struct rb_js_stream *stream)
     }
     uint64_t batches = rb_js_batches_due(stream);
     at = batches < at ? batches : at;
+    uint64_t fast = rb_js_fast_due(stream);
+    at = fast < at ? fast : at;
     if (at == UINT64_MAX) {
         rb_wheel_disarm(&js->wheel, &inside->alarm.timer);
     } else if (inside->alarm.timer.due_ns != at) {

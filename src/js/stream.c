@@ -228,6 +228,7 @@ static void free_inside(struct rb_js_stream *stream)
     rb_js_counters_deinit(&inside->counters);
     rb_js_places_deinit(&inside->places);
     rb_js_schedules_deinit(stream);
+    rb_js_fast_deinit(stream);
     rb_js_sources_free(stream);
     rb_js_expiry_deinit(&inside->expiry);
     rb_free(js->budget, inside->gone, inside->gone_cap * sizeof(*inside->gone));
@@ -301,6 +302,7 @@ enum rb_err rb_js_stream_make(struct rb_js_account *account, uint64_t group, uin
     rb_list_init(&stream->link);
     rb_list_init(&stream->consumers);
     rb_list_init(&inside->batches);
+    rb_js_fast_init(stream);
     rb_list_init(&inside->step_link);
     rb_list_init(&inside->drop_link);
     rb_map_init(&stream->consumer_map, js->budget, 0, consumer_equal, consumer_hash);

@@ -36,6 +36,12 @@ struct rb_js_gone {
 
 struct rb_js_batch;
 
+/** Commands of fast batches that were refused, by their index: those that depend on them are refused, too. */
+struct rb_js_fast_refused {
+    uint64_t *indexes; /* ascending */
+    uint32_t count, cap;
+};
+
 /** Whose a store is, in its events: a stream's, or (NULL) files that are to be removed (recover.c). */
 struct rb_js_store_owner {
     struct rb_js_stream *stream;
@@ -71,6 +77,7 @@ struct rb_js_stream_inside {
     struct rb_js_places places;
     struct rb_js_schedules schedules;
     struct rb_js_counters counters; /* empty unless the stream counts */
+    struct rb_js_fast_refused fast_refused;
     /* the rest */
     uint64_t counted_bytes,
         counted_messages; /* of the store's state, in the sums of account and server */
@@ -99,6 +106,9 @@ struct rb_js_stream_inside {
     /* batches */
     struct rb_list batches; /* struct rb_js_batch, oldest activity first */
     uint32_t batch_count;
+    struct rb_list fast;       /* struct rb_js_fast, oldest activity first */
+    struct rb_list fast_ended; /* those whose commands are not all applied */
+    struct rb_map fast_map;
 };
 
 /* stream.c */
@@ -168,6 +178,25 @@ void rb_js_batch_take(struct rb_js_stream *stream, struct rb_slice subject, stru
 void rb_js_batches_drop(struct rb_js_stream *stream);
 /** Abandons what is too old; when the next one will be (UINT64_MAX: none), by js->now_ns. */
 uint64_t rb_js_batches_due(struct rb_js_stream *stream);
+
+/* fast_batch.c */
+void rb_js_fast_init(struct rb_js_stream *stream);
+/** Nothing of a batch waits for the log any more. */
+void rb_js_fast_deinit(struct rb_js_stream *stream);
+/** Such a reply subject is of a fast batch, valid or not. */
+bool rb_js_fast_is(struct rb_slice reply);
+/** A message with such a reply subject arrived; it may be proposed. `headers` NULL: it has none. */
+void rb_js_fast_take(struct rb_js_stream *stream, struct rb_slice subject, struct rb_slice reply,
+                     struct rb_slice payload, uint32_t header_len,
+                     const struct rb_js_headers *headers);
+/** Ends every batch, silently; one that has messages on their way to the log when those are stored. */
+void rb_js_fast_drop(struct rb_js_stream *stream);
+/** Ends what was silent too long; when the next one will be (UINT64_MAX: none), by js->now_ns. */
+uint64_t rb_js_fast_due(struct rb_js_stream *stream);
+void rb_js_fast_apply(struct rb_js_stream *stream, const struct rb_command *command,
+                      struct rb_js_headers *headers, struct rb_js_outcome *outcome);
+void rb_js_fast_save(const struct rb_js_stream *stream, struct rb_out *out);
+RB_MUST_CHECK enum rb_err rb_js_fast_load(struct rb_js_stream *stream, struct rb_reader *reader);
 
 /* retention.c */
 void rb_js_removed(void *owner, uint64_t seq, uint64_t bytes, struct rb_slice subject);

@@ -218,9 +218,6 @@ static bool check_persist(struct check *c)
 static bool check_supported(struct check *c)
 {
     const struct rb_js_stream_config *config = c->config;
-    if (config->allow_batched) {
-        return unsupported(c, "allow_batched");
-    }
     if (config->compression == RB_JS_COMPRESSION_S2) {
         return unsupported(c, "compression s2");
     }

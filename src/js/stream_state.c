@@ -1,13 +1,14 @@
 /* stream_state.c - what a checkpoint holds beside the messages: everything that commands made of the stream. Little-endian:
  *
- *   version 2, clock, id of the last message, configuration as JSON, ids seen, due messages, places of sources, schedules, totals of counters, next consumer's
- *   id, consumers
+ *   version 3, clock, id of the last message, configuration as JSON, ids seen, due messages, places of sources, schedules, totals of counters, refused
+ *   commands of fast batches (not in version 2), next consumer's id, consumers
  */
 #include "js/consumer.h"
 #include "js/saved.h"
 #include "js/stream_inside.h"
 
-#define VERSION 2u
+#define VERSION 3u
+#define VERSION_WITHOUT_FAST 2u
 
 void rb_js_stream_save(struct rb_js_stream *stream, struct rb_out *out)
 {
@@ -27,6 +28,7 @@ void rb_js_stream_save(struct rb_js_stream *stream, struct rb_out *out)
     rb_js_places_save(&inside->places, out);
     rb_js_schedules_save(stream, out);
     rb_js_counters_save(&inside->counters, stream, out);
+    rb_js_fast_save(stream, out);
     rb_js_put_number(out, stream->next_consumer_id);
     for (struct rb_list *link = stream->consumers.next; link != &stream->consumers;
          link = link->next) {
@@ -76,7 +78,8 @@ enum rb_err rb_js_stream_load(struct rb_js_stream *stream, struct rb_slice blob)
 {
     struct rb_js_stream_inside *inside = stream->inside;
     struct rb_reader reader = rb_reader_over(blob);
-    if (rb_read_u64(&reader) != VERSION) {
+    uint64_t version = rb_read_u64(&reader);
+    if (version != VERSION && version != VERSION_WITHOUT_FAST) {
         return RB_ERR_UNSUPPORTED;
     }
     inside->clock_ns = rb_read_u64(&reader);
@@ -103,6 +106,9 @@ enum rb_err rb_js_stream_load(struct rb_js_stream *stream, struct rb_slice blob)
     }
     if (err == RB_OK) {
         err = rb_js_counters_load(&inside->counters, &reader);
+    }
+    if (err == RB_OK && version != VERSION_WITHOUT_FAST) {
+        err = rb_js_fast_load(stream, &reader);
     }
     if (err != RB_OK) {
         return err;

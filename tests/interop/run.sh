@@ -112,7 +112,7 @@ run_py() {
     for name in logins accounts tls websocket trace; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"
     done
-    for name in js_api js_publish js_consumer js_direct js_advisories js_batch js_snapshot js_sources js_schedules; do
+    for name in js_api js_publish js_consumer js_direct js_advisories js_batch js_fast_batch js_snapshot js_sources js_schedules; do
         run "$name" python3 "$here/py/$name.py" --server "$ringbus"
     done
     run_cli

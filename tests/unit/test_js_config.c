@@ -150,8 +150,6 @@ static void invalid(void **state)
           "async persist mode is only supported on file storage" },
         { "{\"name\":\"A\",\"persist_mode\":\"async\",\"allow_atomic\":true}", 10052,
           "async persist mode is not supported with atomic batch publish" },
-        { "{\"name\":\"A\",\"allow_batched\":true}", 10052,
-          "allow_batched is not supported by ringbus yet" },
         { "{\"name\":\"A\",\"compression\":\"s2\"}", 10052,
           "compression s2 is not supported by ringbus yet" },
     };

@@ -137,8 +137,8 @@ with open(os.path.join(directory, "file"), "rb") as one, open(os.path.join(direc
 code("object rm", "object", "rm", "O", "thing", "--force")
 code("object seal", "object", "seal", "O", "--force")
 outcome("bench js pub, create", "bench", "js", "pub", "async", "benchmark", "--create", "--msgs", "2000", "--size", "64", "--no-progress")
-run("stream", "rm", "benchstream", "--force") # with allow_batched, which the tool asks for; here is one without
-code("stream add for bench", "stream", "add", "benchstream", "--subjects", "benchmark", "--defaults")
+outcome("bench js pub fast", "bench", "js", "pub", "fast", "benchmark", "--msgs", "2000", "--size", "64", "--no-progress")
+code("bench stream purge", "stream", "purge", "benchstream", "--force")
 outcome("bench js pub sync", "bench", "js", "pub", "sync", "benchmark", "--msgs", "200", "--size", "64", "--no-progress")
 outcome("bench js pub async", "bench", "js", "pub", "async", "benchmark", "--msgs", "1800", "--size", "64", "--no-progress")
 outcome("bench js ordered", "bench", "js", "ordered", "--msgs", "2000", "--no-progress")

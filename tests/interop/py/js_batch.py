@@ -10,9 +10,6 @@ import sys
 import jetstream
 from jetstream import masked, scenario, wait_for
 
-# Records that ringbus refuses on purpose so far.
-REFUSED = ("fast/*",)
-
 S = 1_000_000_000
 ID, SEQ, COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 
@@ -156,4 +153,4 @@ def fast(js, rec):
 
 
 if __name__ == "__main__":
-    sys.exit(jetstream.main("js_batch", __doc__, REFUSED))
+    sys.exit(jetstream.main("js_batch", __doc__, ()))

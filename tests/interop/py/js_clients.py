@@ -14,9 +14,6 @@ import sys
 import jetstream
 from jetstream import scenario
 
-# Records that ringbus refuses on purpose so far.
-REFUSED = ("client/bench js pub, create",)
-
 SECONDS = 120
 
 
@@ -39,7 +36,7 @@ def main():
             said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
             raise AssertionError("the client ended with %d: %s" % (done.returncode, said[-1500:]))
 
-    return jetstream.main(name, __doc__, REFUSED)
+    return jetstream.main(name, __doc__)
 
 
 if __name__ == "__main__":
