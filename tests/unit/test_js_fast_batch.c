@@ -165,10 +165,18 @@ static void nothing_behind_an_error(void **state)
                         "{\"type\":\"err\",\"seq\":1,\"error\":" WRONG_STREAM "}\n"
                         "{\"stream\":\"F\",\"seq\":2,\"batch\":\"b\",\"count\":2}\n");
     assert_int_equal(messages(rig), 2);
+    /* Unlike nats-server, which counts such a message and goes on. */
+    send(rig, "c.100.fail", 1, FIRST, "Nats-Msg-Id: one\r\n");
+    send(rig, "c.100.fail", 2, NEXT, "Nats-Expected-Last-Msg-Id: one\r\n");
+    assert_string_equal(ask(rig, "c.100.fail", 3, NEXT, "Nats-Expected-Last-Msg-Id: two\r\n"),
+                        "{\"type\":\"ack\",\"seq\":0,\"msgs\":100}\n"
+                        "{\"type\":\"err\",\"seq\":3,\"error\":{\"code\":400,\"err_code\":10070,"
+                        "\"description\":\"wrong last msg ID: \"}}\n"
+                        "{\"stream\":\"F\",\"seq\":4,\"batch\":\"c\",\"count\":2}\n");
     /* After a restart the same commands come to the same end. */
     js_rig_cut(rig, false);
     js_rig_open(rig);
-    assert_int_equal(messages(rig), 2);
+    assert_int_equal(messages(rig), 4);
 }
 
 /* A checkpoint between the refused message and what depends on it: which was refused is in it. */
