@@ -367,6 +367,11 @@ uint32_t rb_msgstore_home_poll(struct rb_msgstore_home *home, struct rb_msgstore
     return count;
 }
 
+void rb_msgstore_home_flush(struct rb_msgstore_home *home)
+{
+    rb_store_pump(home);
+}
+
 uint64_t rb_msgstore_home_due(const struct rb_msgstore_home *home)
 {
     uint64_t now_ns = rb_env_now(home->env), due_ns = UINT64_MAX;

@@ -95,6 +95,8 @@ uint32_t rb_msgstore_home_poll(struct rb_msgstore_home *home,
                                struct rb_msgstore_event **ret_events);
 /** When poll() has something to do though nothing completed (what failed is tried again); UINT64_MAX: never. The env's clock. */
 uint64_t rb_msgstore_home_due(const struct rb_msgstore_home *home);
+/** Starts the reads and writes that were asked for since the poll. At the end of each turn, else they wait for the next one. */
+void rb_msgstore_home_flush(struct rb_msgstore_home *home);
 /** Bytes written behind that are not on disk yet are too many, or the disk is full: take no more for now. */
 bool rb_msgstore_home_pressure(const struct rb_msgstore_home *home);
 struct rb_msgstore_home_stats {

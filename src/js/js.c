@@ -436,6 +436,7 @@ bool rb_js_turn(struct rb_js *js)
     if (js->closing) {
         worked |= turn_close(js);
     }
+    rb_msgstore_home_flush(js->store_home);
     if (!js->log_closed && !js->log_closing) {
         rb_wal_flush(js->log);
     }
