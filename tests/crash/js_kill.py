@@ -12,7 +12,7 @@ Five clients at once, each with a stream of its own and a model of it:
 
 After each kill: what was acknowledged is there once and in order; what was refused or deleted is not; an ack that was
 confirmed is never delivered again; ids are remembered; the one operation in flight happened wholly or not at all. A fifth of the
-rounds kill the server once more while it starts. Ends with "js_kill: N passed, N failed": one per round. The seed is printed.
+rounds kill the server once more while it starts. Ends with "N passed, N failed": one per round. The seed is printed.
 --jetstream adds text to the block of the configuration ("sync_interval: always"). nats-server passes "--parts log,kv,batch";
 its deletes and acks may be forgotten at a kill.
 """
@@ -461,6 +461,7 @@ def main():
         else:
             shutil.rmtree(directory, ignore_errors=True)
     print("js_kill: %d passed, %d failed, 0 skipped" % (passed, failed))
+    print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 
 

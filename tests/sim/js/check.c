@@ -327,6 +327,20 @@ void check_found(struct run *r)
     r->extra_there = extra != NULL;
 }
 
+/* What was confirmed and is not there must have been named as damage. */
+static void look_for_loss(struct run *r, struct sim_stream *s)
+{
+    const struct model *m = &s->model;
+    for (uint64_t seq = 1; seq <= m->last && s->op_first == s->op_count; seq++) {
+        if (r->actual[seq] != 0 && m->at[seq] != r->actual[seq]) {
+            run_fail(r, "%s: %llu is another message after damage", s->name,
+                     (unsigned long long)seq);
+        } else if (r->actual[seq] != m->at[seq] && r->rig.log_count == 0) {
+            run_fail(r, "%s: %llu is lost, no damage was named", s->name, (unsigned long long)seq);
+        }
+    }
+}
+
 void check_damaged(struct run *r)
 {
     for (uint32_t i = 0; i < STREAMS && !r->failed; i++) {
@@ -340,8 +354,8 @@ void check_damaged(struct run *r)
             if (stream->why[0] == '\0') {
                 run_fail(r, "%s is offline without a reason", s->name);
             }
-        } else {
-            (void)read_stream(r, s, stream, true);
+        } else if (read_stream(r, s, stream, true) && s->kind == SERIAL && !s->memory) {
+            look_for_loss(r, s);
         }
     }
 }

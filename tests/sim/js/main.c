@@ -90,13 +90,15 @@ static void report(const struct run_totals *t, bool good)
            "%llu "
            "deliveries (%llu again), %llu acks confirmed, %llu power cuts, %llu kills, %llu "
            "closes, %llu cut while "
-           "starting, %llu holds, %llu flips, %llu streams offline, %llu unreadable\n",
+           "starting, %llu starts on a full disk, %llu holds, %llu flips, %llu streams offline, "
+           "%llu unreadable\n",
            (unsigned long long)t->sessions, (unsigned long long)t->publishes,
            (unsigned long long)t->confirmed, (unsigned long long)t->refused,
            (unsigned long long)t->changes, (unsigned long long)t->deliveries,
            (unsigned long long)t->redeliveries, (unsigned long long)t->acks,
            (unsigned long long)t->cuts, (unsigned long long)t->kills, (unsigned long long)t->closes,
-           (unsigned long long)t->early, (unsigned long long)t->holds, (unsigned long long)t->flips,
+           (unsigned long long)t->early, (unsigned long long)t->full_starts,
+           (unsigned long long)t->holds, (unsigned long long)t->flips,
            (unsigned long long)t->offline, (unsigned long long)t->unreadable);
     printf("%llu passed, %d failed\n", (unsigned long long)(t->seeds - (good ? 0 : 1)),
            good ? 0 : 1);

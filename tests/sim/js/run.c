@@ -141,7 +141,8 @@ static void set_disk(struct run *r, enum trouble trouble)
     } else if (trouble == WRITES_STUCK) {
         disk.stuck_permille = 5;
     } else if (trouble == SMALL_DISK) {
-        disk.capacity_bytes = r->rig.wal_file_bytes * 3 + run_below(r, 16u << 20);
+        r->capacity = (uint32_t)r->rig.wal_file_bytes * 3 + run_below(r, 16u << 20);
+        disk.capacity_bytes = r->capacity;
     }
     rb_sim_disk_set(r->rig.disk, &disk);
 }
@@ -170,8 +171,39 @@ static void cut(struct run *r)
     js_rig_forget(&r->rig);
 }
 
+/* The disk is as full as it was: it starts, streams that cannot be opened say why, and nothing is lost by that. */
+static void start_full(struct run *r)
+{
+    struct rb_sim_disk_options disk = { .delay_min_ns = 10000,
+                                        .delay_max_ns = 100000,
+                                        .capacity_bytes = r->capacity };
+    rb_sim_disk_set(r->rig.disk, &disk);
+    js_rig_open(&r->rig);
+    r->totals->full_starts++;
+    if (!r->rig.js->ready_to_serve) {
+        run_fail(r, "it does not start on a full disk: %s", r->rig.js->failure);
+        return;
+    }
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        struct rb_js_stream *stream = js_rig_stream(&r->rig, r->streams[i].name);
+        if (stream == NULL && !r->streams[i].memory) {
+            run_fail(r, "%s is gone on a full disk", r->streams[i].name);
+        } else if (stream != NULL && stream->phase == RB_JS_STREAM_OFFLINE) {
+            r->totals->offline++;
+            run_trace(r, "%s is offline: %s", r->streams[i].name, stream->why);
+        }
+    }
+    cut(r);
+}
+
 static void start(struct run *r)
 {
+    if (r->full && run_chance(r, 500)) {
+        start_full(r);
+    }
+    if (r->failed) {
+        return;
+    }
     for (uint32_t tries = run_below(r, 3); tries > 0 && r->life > 0; tries--) {
         set_disk(r, run_chance(r, 300) ? WRITES_FAIL : NONE);
         js_rig_start(&r->rig);
@@ -303,6 +335,7 @@ static void flip(struct run *r)
         }
     }
     r->flipped = true;
+    r->rig.log_count = 0;
     set_disk(r, NONE);
     js_rig_open(&r->rig);
     if (!r->rig.js->ready_to_serve) {
@@ -350,7 +383,7 @@ bool run_seed(uint64_t seed, bool traced, struct run_totals *totals, uint64_t *r
         }
         totals->sessions++;
     }
-    if (!r->failed && run_chance(r, 300)) {
+    if (!r->failed && run_chance(r, 500)) {
         flip(r);
     }
     totals->seeds++;

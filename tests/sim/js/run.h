@@ -7,7 +7,7 @@
 struct run_totals {
     uint64_t seeds, sessions, publishes, confirmed, refused, changes, deliveries, redeliveries,
         acks;
-    uint64_t cuts, kills, closes, early, holds, flips, offline, unreadable;
+    uint64_t cuts, kills, closes, early, full_starts, holds, flips, offline, unreadable;
 };
 
 bool run_seed(uint64_t seed, bool traced, struct run_totals *totals, uint64_t *ret_digest,
