@@ -382,14 +382,12 @@ uint64_t rb_msgstore_home_due(const struct rb_msgstore_home *home)
         due_ns = home->retry_ns;
     }
     bool in_flight = home->write_count > 0 || home->load_count > 0;
-    for (const struct rb_list *at = home->stores.next; at != &home->stores; at = at->next) {
-        in_flight = in_flight || RB_CONTAINER(at, struct rb_msgstore, link)->op_count > 0;
-    }
     for (const struct rb_list *at = home->busy.next; at != &home->busy; at = at->next) {
         const struct rb_msgstore *store = RB_CONTAINER(at, struct rb_msgstore, busy_link);
         uint64_t own_ns = store->retry_ns > now_ns ? store->retry_ns
-                          : in_flight              ? UINT64_MAX /* goes on with a completion */
-                                                   : now_ns;
+                          : in_flight || store->op_count > 0
+                              ? UINT64_MAX /* goes on with a completion */
+                              : now_ns;
         due_ns = own_ns < due_ns ? own_ns : due_ns;
     }
     return due_ns;
