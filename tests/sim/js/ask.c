@@ -19,9 +19,8 @@ static void make_consumer(struct run *r, const struct sim_consumer *c)
         "\"ack_policy\":\"explicit\",\"ack_wait\":1000000000",
         "\"ack_policy\":\"all\",\"ack_wait\":1000000000",
         "\"ack_policy\":\"explicit\",\"ack_wait\":1000000000",
-        "\"ack_policy\":\"none\",\"mem_storage\":true,\"max_deliver\":1,"
-
-        "\"inactive_threshold\":300000000000"
+        ("\"ack_policy\":\"none\",\"mem_storage\":true,\"max_deliver\":1,"
+         "\"inactive_threshold\":300000000000"),
     };
     const struct sim_stream *s = &r->streams[c->stream];
     char subject[96], body[512], filter[64] = "", push[64] = "";
@@ -36,15 +35,9 @@ static void make_consumer(struct run *r, const struct sim_consumer *c)
         (void)snprintf(push, sizeof(push), "\"deliver_subject\":\"push.%d\",",
                        (int)(c - r->consumers));
     }
-    (void)snprintf(body, sizeof(body),
-                   "{\"stream_name\":\"%s\",\"config\":{%s\"name\":\"%s\",%s%s%s%s}}", s->name,
-                   c->kind == ORDERED ? "" : "\"durable_name\":", c->name, filter, push,
-                   rules[c->kind], "");
-    if (c->kind != ORDERED) { /* durable_name takes the name with it */
-        (void)snprintf(body, sizeof(body),
-                       "{\"stream_name\":\"%s\",\"config\":{\"durable_name\":\"%s\",%s%s%s}}",
-                       s->name, c->name, filter, push, rules[c->kind]);
-    }
+    (void)snprintf(body, sizeof(body), "{\"stream_name\":\"%s\",\"config\":{\"%s\":\"%s\",%s%s%s}}",
+                   s->name, c->kind == ORDERED ? "name" : "durable_name", c->name, filter, push,
+                   rules[c->kind]);
     const char *answer = js_rig_request(&r->rig, subject, NULL, body);
     if (answer == NULL || strstr(answer, "\"error\"") != NULL) {
         run_fail(r, "consumer %s of %s cannot be made: %.150s", c->name, s->name,
