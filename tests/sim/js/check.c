@@ -52,6 +52,9 @@ static bool read_stream(struct run *r, struct sim_stream *s, struct rb_js_stream
     for (uint64_t seq = rb_msgstore_next(stream->store, 1); seq != 0;
          seq = rb_msgstore_next(stream->store, seq + 1)) {
         enum rb_err err = js_rig_get(&r->rig, stream, seq, &message);
+        if (err == RB_ERR_MISSING && s->kind == AGED) {
+            continue; /* its time came while it was read */
+        }
         if (err != RB_OK && may_be_damaged) {
             r->totals->unreadable++;
             continue;
@@ -355,6 +358,7 @@ void check_damaged(struct run *r)
                 run_fail(r, "%s is offline without a reason", s->name);
             }
         } else if (read_stream(r, s, stream, true) && s->kind == SERIAL && !s->memory) {
+            js_rig_settle(&r->rig); /* damage is told with the next turns */
             look_for_loss(r, s);
         }
     }
