@@ -252,7 +252,8 @@ static bool for_urgent(struct wal *w, uint64_t bytes, const struct rb_wal_record
     }
     uint64_t room = room_in_file(w);
     room -= w->open == NULL ? 0 : wal_pad(w->open->used);
-    return room < wal_pad(WAL_HEADER_BYTES + bytes) + URGENT_PARTS * w->options.reserve_bytes;
+    uint64_t need = wal_pad(WAL_HEADER_BYTES + bytes) + URGENT_PARTS * w->options.reserve_bytes;
+    return room < need || room_known(w) < need + RB_DISK_ALIGN + reserve_from(w, RB_WAL_ENTRY);
 }
 
 /* The last spare is not for entries, the last files beyond the limit are not for states either. */
