@@ -485,6 +485,24 @@ static void waits_end_once_or_not_at_all(void **state)
     assert_false(first.waiting);
 }
 
+/* Whoever reads one block after the other must not wait for somebody else's turn between them. */
+static void reads_begin_with_the_flush(void **state)
+{
+    struct fixture *f = *state;
+    struct rb_msgstore_wait wait = { 0 };
+    struct rb_message found;
+    open_store(f, DIRECTORY);
+    append_many(f, 1, 100, 1000);
+    assert_int_equal(store_rig_checkpoint(&f->rig, f->store, 1, RB_S("")), RB_OK);
+    reopen(f);
+    assert_int_equal(rb_msgstore_get(f->store, 50, &wait, &found), RB_ERR_BUSY);
+    assert_true(rb_sim_disk_due(f->rig.disk) == UINT64_MAX);
+    rb_msgstore_home_flush(f->rig.home);
+    assert_true(rb_sim_disk_due(f->rig.disk) != UINT64_MAX);
+    store_rig_settle(&f->rig);
+    assert_ptr_equal(f->rig.loaded, &wait);
+}
+
 struct gone {
     uint64_t seq, bytes;
     char subject[32];
@@ -627,6 +645,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_checkpoints_are_cheap, setup, teardown),
         cmocka_unit_test_setup_teardown(destroy_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(waits_end_once_or_not_at_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_begin_with_the_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(who_owns_it_hears_what_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(many_small_stores, setup, teardown),
         cmocka_unit_test_setup_teardown(budget_refuses_and_nothing_happens, setup, teardown),
