@@ -79,7 +79,9 @@ int main(int argc, char **argv)
     uint32_t count = argc > 1 ? (uint32_t)atoi(argv[1]) : 10000;
     js_rig_init(&rig, 1);
     js_rig_open(&rig);
-    if (js_rig_create(&rig, "{\"name\":\"S\",\"subjects\":[\"s.>\"],\"storage\":\"memory\"}",
+    if (js_rig_create(&rig,
+                      "{\"name\":\"S\",\"subjects\":[\"s.>\"],\"storage\":\"memory\",\"max_"
+                      "consumers\":1000000}",
                       NULL) == NULL) {
         return 1;
     }

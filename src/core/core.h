@@ -45,6 +45,27 @@ struct rb_msg {
         sender; /* client info as JSON: of a responder, towards "_R_." with latency measured, and of who asks "$JS." */
     struct rb_slice
         shown; /* the subject that subscribers are shown; empty: `subject` (rb_account_deliver) */
+    struct rb_trace *trace; /* NULL: not traced (trace.h) */
+};
+
+#define RB_TRACE_LEVELS 8
+/** What goes with a traced message to another shard, and comes back with the report of what happened there. */
+struct rb_trace_tag {
+    uint32_t id;      /* of the publisher's shard; 0: none */
+    uint16_t account; /* id, in which it was published */
+    uint8_t shard;    /* the publisher's */
+    uint8_t level : 7, only : 1;
+};
+
+/** A finished trace, as pieces of JSON. */
+struct rb_trace_document {
+    struct rb_account *account; /* in which it is published */
+    struct rb_slice destination;
+    enum rb_encoding encoding;
+    struct rb_slice request; /* an object */
+    struct rb_slice ingress; /* an object, not closed */
+    struct rb_slice error;   /* of ingress, a string; empty: none */
+    struct rb_slice events;  /* further objects with commas between; empty: none */
 };
 
 /** How the core reaches the other shards of its node. `account` is an account's id. */
@@ -76,6 +97,7 @@ struct rb_core_hooks {
     void (*timer)(void *ctx, struct rb_timer *timer); /* a timer of kind RB_TIMER_HOOK fired */
     /** Interest in `subject` came or went, here or on another shard, in an account with watch_interest. The slice is valid until the account is asked anything. */
     void (*interest)(void *ctx, struct rb_account *account, struct rb_slice subject);
+    void (*traced)(void *ctx, const struct rb_trace_document *document); /* to be published */
     void *ctx;
 };
 

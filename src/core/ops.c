@@ -154,7 +154,8 @@ __attribute__((noinline)) static bool is_request(struct rb_slice subject)
            !rb_slice_starts(subject, RB_S("$JS.API.DIRECT.GET."));
 }
 
-static void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject)
+static inline void publish(struct rb_conn *conn, const struct rb_op *op, struct rb_slice subject,
+                           struct rb_trace *trace)
 {
     struct rb_core *core = conn->core;
     struct rb_msg msg = { .subject = subject,

@@ -570,7 +570,8 @@ static enum rb_err listen_under(struct rb_js_api *api, struct rb_slice prefix)
 {
     for (size_t i = 0; i < (api->whole ? LISTENED : 1); i++) {
         char subject[DOMAIN_MAX + 64];
-        int len = snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix), listened[i]);
+        int len = snprintf(subject, sizeof(subject), "%.*s%s", RB_S_ARG(prefix),
+                           api->whole ? listened[i] : ">");
         struct rb_special *special = &api->listens[api->listen_count];
         special->take = take;
         special->ctx = api;
@@ -620,6 +621,7 @@ static void end_requests(struct rb_js_api *api)
         if (request->finish != NULL) {
             request->account = NULL;
             uncount(api, request);
+            rb_list_append(&request->js->orphans, at);
         } else {
             rb_js_request_free(request);
         }
@@ -633,10 +635,7 @@ void rb_js_api_close(struct rb_js_account *account)
         return;
     }
     struct rb_budget *budget = account->js->budget;
-    for (uint32_t i = 0; i < api->listen_count; i++) {
-        rb_account_unlisten(account->account, &api->listens[i]);
-    }
-    rb_free(budget, api->listens, api->listens == NULL ? 0 : 2 * LISTENED * sizeof(*api->listens));
+    stop_listening(api);
     rb_js_transfers_end(api, NULL);
     rb_js_directs_close(api);
     end_requests(api);

@@ -173,15 +173,15 @@ static bool keep_total(struct view *view, const struct rb_js_counted *counted)
     return true;
 }
 
-/* Of a counter the size of what will be stored counts; otherwise that of the message. */
-static bool check_size(struct rb_js_stream *stream, struct view *view,
-                       const struct rb_command *command, const struct rb_js_headers *headers,
-                       struct rb_js_outcome *outcome)
+/* Of a counter: the size of what will be stored counts. */
+static bool count_message(struct rb_js_stream *stream, struct view *view,
+                          const struct rb_command *command, const struct rb_js_headers *headers,
+                          struct rb_js_outcome *outcome)
 {
     bool known;
     struct rb_js_counted counted;
-    if (!stream->config->allow_msg_counter || rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
-        return rb_js_check_size(stream, command, outcome);
+    if (!stream->config->allow_msg_counter) {
+        return true;
     }
     struct rb_js_counter_value before = total_before(stream, view, command->subject, &known);
     if (!known) {
@@ -190,7 +190,8 @@ static bool check_size(struct rb_js_stream *stream, struct view *view,
     if (!rb_js_counter_add(stream, command, headers, &before, &counted, outcome)) {
         return false;
     }
-    bool good = rb_js_check_size(stream, &counted.command, outcome) &&
+    bool good = rb_js_check_size(stream, counted.command.text.len, outcome) &&
+                rb_js_check_header(&counted.command, outcome) &&
                 (keep_total(view, &counted) || refuse(outcome, 10023, NULL));
     rb_js_counted_free(stream, &counted);
     return good;
@@ -204,13 +205,16 @@ static bool check_message(struct rb_js_stream *stream, struct view *view,
     view->staged.of_subject = count_of(view->subjects, view->count, hash);
     if (!rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         !rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) ||
-        !rb_js_check_size(stream, command, outcome) ||
+        !rb_js_check_size(stream, command->text.len, outcome) ||
+        !rb_js_check_header(command, outcome) ||
         !check_plain(stream, view, command, headers, outcome) ||
         !check_ids(stream, view, headers, outcome)) {
         return false;
     }
-    if (!rb_js_counter_check(stream, command, headers, outcome) ||
-        !check_size(stream, view, command, headers, outcome) ||
+    if (rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE)) {
+        return refuse(outcome, 10227, NULL);
+    }
+    if (!count_message(stream, view, command, headers, outcome) ||
         !check_sequences(stream, view, command, headers, last_seq, outcome)) {
         return false;
     }

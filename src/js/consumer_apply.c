@@ -212,8 +212,12 @@ static struct rb_js_consumer *create(struct rb_js_stream *stream, const struct r
     consumer->id = ++stream->next_consumer_id;
     consumer->created_ns = command->time_ns;
     consumer->inside->restored = stream->replaying;
-    if (!find_start(consumer) ||
-        (command->subject.len > 0 && !rb_js_consumer_take_state(consumer, command->subject))) {
+    if (!find_start(consumer)) {
+        rb_js_consumer_give_up(consumer);
+        rb_js_consumer_free(consumer);
+        return NULL;
+    }
+    if (command->subject.len > 0 && !rb_js_consumer_take_state(consumer, command->subject)) {
         rb_js_consumer_free(consumer);
         return NULL;
     }

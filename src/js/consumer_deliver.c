@@ -459,6 +459,9 @@ bool rb_js_consumer_run(struct rb_js_consumer *consumer, uint32_t max)
     in->running = true;
     in->again = false;
     bool more = false;
+    if (in->look) {
+        rb_js_consumer_look_for_interest(consumer);
+    }
     if (log_turn(consumer) && rb_js_consumer_could_run(consumer) && !in->wait.waiting &&
         in->hold_ns <= js->now_ns) {
         more = deliver(consumer, max) == max;

@@ -611,7 +611,11 @@ bool rb_js_consumer_take_state(struct rb_js_consumer *consumer, struct rb_slice 
     rb_free(rb_js_consumer_js(consumer)->budget, in->starts, in->start_cap * sizeof(*in->starts));
     in->starts = NULL;
     in->start_at = in->start_count = in->start_cap = 0;
-    return get_state(&reader, consumer) == RB_OK;
+    enum rb_err err = get_state(&reader, consumer);
+    if (err == RB_ERR_MEMORY) {
+        rb_js_consumer_give_up(consumer);
+    }
+    return err == RB_OK;
 }
 
 void rb_js_consumer_put_state(struct rb_out *out, const struct rb_js_consumer_place *delivered,

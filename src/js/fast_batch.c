@@ -581,7 +581,7 @@ static bool check_plain(struct rb_js_stream *stream, const struct rb_command *co
     }
     if (!rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome) ||
         !rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) ||
-        !rb_js_check_size(stream, command, outcome)) {
+        !rb_js_check_size(stream, command->text.len, outcome)) {
         return false;
     }
     if (!stream->config->allow_batched) {

@@ -62,6 +62,7 @@ void rb_js_stream_answer(struct rb_js_stream *stream, struct rb_slice reply,
         answer_error(stream, reply, &outcome->error);
         return;
     }
+    rb_counter_add(&stream->account->js->stats.acks, 1);
     if (outcome->total.len > 0 && batch.len == 0) {
         answer_total(stream, reply, outcome);
         return;
@@ -409,19 +410,34 @@ static uint32_t split(struct rb_slice subject, struct rb_slice out[TOKENS_MAX])
     return count;
 }
 
-/* Nobody serves that subject. The publisher's shard says so; another one took us for somebody, so we say it. */
-static bool no_responders(struct rb_js_stream *stream, const struct rb_msg *msg)
+/* <stream>.<consumer> at `at`: directly, or behind <domain>.<hash of the account>. */
+static struct rb_js_consumer *addressed(struct rb_js_stream *stream, const struct rb_slice *tokens,
+                                        uint32_t at)
 {
-    char field[512] = "";
+    struct rb_slice domain = stream->account->js->settings->domain;
+    if (stream->phase != RB_JS_STREAM_SERVING || !rb_slice_equal(tokens[at], stream->name) ||
+        (at == 4 && (!rb_slice_equal(tokens[2], domain.len > 0 ? domain : RB_S("_")) ||
+                     !rb_slice_equal(tokens[3], rb_js_account_hash(stream->account))))) {
+        return NULL;
+    }
+    return rb_js_consumer_find(stream, tokens[at + 1]);
+}
+
+/* Nobody takes this: who asked hears it from his connection, or, when that is on another shard, from here. */
+static bool not_taken(struct rb_js_stream *stream, const struct rb_msg *msg)
+{
+    struct rb_out fields;
     if (msg->from != NULL || msg->reply.len == 0) {
         return false;
     }
-    if (msg->subject.len < sizeof(field) - 32) {
-        (void)snprintf(field, sizeof(field), "Nats-Subject: %.*s\r\n", RB_S_ARG(msg->subject));
+    rb_out_init(&fields, stream->account->js->budget);
+    rb_out_printf(&fields, "Nats-Subject: %.*s\r\n", RB_S_ARG(msg->subject));
+    if (!fields.failed) {
+        rb_js_send_status(stream->account, msg->reply, RB_S(""), RB_S("503"),
+                          rb_out_slice(&fields));
     }
-    rb_js_send_status(stream->account, msg->reply, rb_slice_of(NULL, 0), RB_S("503"),
-                      rb_slice_text(field));
-    return true;
+    rb_out_deinit(&fields);
+    return false;
 }
 
 /* $JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<ts>.<pending>, or with <domain>.<hash> before the stream: 9 tokens, or 11
@@ -432,18 +448,15 @@ static bool take_ack(struct rb_account *account, void *ctx, const struct rb_msg 
     struct rb_slice tokens[TOKENS_MAX];
     uint32_t count = split(msg->subject, tokens), at = count >= 11 ? 4 : 2;
     uint64_t delivered, stream_seq, consumer_seq;
-    if ((count != 9 && count < 11) || !rb_slice_equal(tokens[at], stream->name) ||
-        stream->phase != RB_JS_STREAM_SERVING) {
-        return no_responders(stream, msg);
-    }
-    struct rb_js_consumer *consumer = rb_js_consumer_find(stream, tokens[at + 1]);
-    if (consumer == NULL || consumer->config->ack_policy == RB_JS_ACK_NONE) {
-        return no_responders(stream, msg);
+    struct rb_js_consumer *consumer =
+        count == 9 || count >= 11 ? addressed(stream, tokens, at) : NULL;
+    if (consumer == NULL || !rb_js_consumer_hears_acks(consumer)) {
+        return not_taken(stream, msg);
     }
     if (!rb_slice_decimal(tokens[at + 2], 18, &delivered) ||
         !rb_slice_decimal(tokens[at + 3], 18, &stream_seq) ||
         !rb_slice_decimal(tokens[at + 4], 18, &consumer_seq)) {
-        return true;
+        return true; /* it was meant for this consumer, which says nothing to it */
     }
     struct rb_slice body =
         rb_slice_of(msg->payload.ptr + msg->header_len, msg->payload.len - msg->header_len);
@@ -457,13 +470,9 @@ static bool take_flow(struct rb_account *account, void *ctx, const struct rb_msg
     struct rb_js_stream *stream = ctx;
     struct rb_slice tokens[TOKENS_MAX];
     uint32_t count = split(msg->subject, tokens), at = count >= 7 ? 4 : 2;
-    if (count < 5 || !rb_slice_equal(tokens[at], stream->name) ||
-        stream->phase != RB_JS_STREAM_SERVING) {
-        return no_responders(stream, msg);
-    }
-    struct rb_js_consumer *consumer = rb_js_consumer_find(stream, tokens[at + 1]);
+    struct rb_js_consumer *consumer = count < 5 ? NULL : addressed(stream, tokens, at);
     if (consumer == NULL || !consumer->config->flow_control) {
-        return no_responders(stream, msg);
+        return not_taken(stream, msg);
     }
     rb_js_consumer_flow(consumer, tokens[count - 1], msg->header_len, msg->payload);
     return true;

@@ -494,7 +494,9 @@ enum rb_err rb_js_create(const struct rb_js_options *options, struct rb_js **ret
     rb_list_init(&js->ready);
     rb_list_init(&js->stepping);
     rb_list_init(&js->orphans);
+    rb_list_init(&js->dropped);
     rb_js_pools_init(&js->pools, js->budget);
+    rb_zones_init(&js->zones, js->budget);
     rb_js_begin(js, rb_env_now(js->env));
     rb_wheel_init(&js->wheel, js->now_ns);
     rb_timer_init(&js->checkpoint_alarm.timer, RB_JS_TIMER_CHECKPOINT);
@@ -664,13 +666,11 @@ void rb_js_destroy(struct rb_js *js)
     }
     for (struct rb_list *link; (link = rb_list_pop(&js->accounts)) != NULL;) {
         struct rb_js_account *own = RB_CONTAINER(link, struct rb_js_account, link);
-        own->account->watch_interest = false;
         rb_map_deinit(&own->stream_map);
         rb_map_deinit(&own->watches); /* empty: all consumers are gone */
         rb_free(js->budget, own, sizeof(*own));
     }
     rb_js_api_abandon(js);
-    rb_js_recover_deinit(js);
     rb_wal_destroy(js->log);
     if (js->store_home != NULL) {
         rb_msgstore_home_destroy(js->store_home);

@@ -58,8 +58,9 @@ struct rb_js_settings {
     uint32_t max_buffered_msgs;                                   /* 0: 100,000 */
     uint64_t max_buffered_bytes;                                  /* 0: 128 MiB */
     uint32_t batch_inflight_per_stream, batch_inflight_total,
-        batch_msgs;            /* 0: 50 (fast: 1000), 1000 (fast: 50,000), 1000 */
-    uint64_t batch_timeout_ns; /* 0: 10 s */
+        batch_msgs;                     /* 0: 50 (fast: 1000), 1000 (fast: 50,000), 1000 */
+    uint64_t batch_timeout_ns;          /* 0: 10 s */
+    uint32_t requests_max, queries_max; /* in progress per account; 0: 10,000 */
     struct rb_slice server_name, server_id, version;
     uint64_t cache_bytes; /* 0: 64 MiB */
 };
@@ -70,7 +71,9 @@ struct rb_js_shared {
     _Atomic uint64_t api_total, api_errors;
     _Atomic int64_t streams, consumers, messages;
     _Atomic uint32_t batches, fast_batches;
-    _Atomic bool out_of_space;
+    _Atomic bool out_of_space; /* a log found the disk full, and has no room again yet */
+    /** Purges of accounts that their homes are to do: a random number mixed with the account's name; 0: free. */
+    _Atomic uint64_t purges[RB_JS_PURGES_MAX];
 };
 
 struct rb_js_options {

@@ -418,7 +418,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
     if (stream->config->sealed) {
         return refuse(outcome, 10109, NULL);
     }
-    if (!rb_js_check_size(stream, command->text.len, outcome)) {
+    if (!kept && !rb_js_check_size(stream, command->text.len, outcome)) {
         return false;
     }
     if (headers->found != 0) {
@@ -438,8 +438,7 @@ static bool check(struct rb_js_stream *stream, const struct rb_command *command,
             return false;
         }
     }
-    return rb_js_check_header(command, outcome) &&
-           rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome);
+    return true;
 }
 
 /* What is asked of messages that are to be kept. */
@@ -447,10 +446,154 @@ static bool check_kept(struct rb_js_stream *stream, const struct rb_command *com
                        const struct rb_js_headers *headers, struct rb_js_outcome *outcome)
 {
     static const struct rb_js_staged nothing = { 0 };
+    bool kept = (command->flags & RB_COMMAND_KEEP_SEQ) != 0;
     return rb_js_check_room_flags(command, RB_COMMAND_OVER_ACCOUNT, outcome) &&
-           rb_js_check_ttl(headers, outcome) &&
+           (kept || rb_js_check_ttl(headers, outcome)) &&
            rb_js_check_room(stream, command, rb_js_headers_has(headers, RB_JS_H_ROLLUP), &nothing,
                             outcome);
+}
+
+/* Sizes of what will be stored, and the server's room. */
+static bool check_stored(struct rb_js_stream *stream, const struct rb_command *command,
+                         struct rb_js_outcome *outcome)
+{
+    bool kept = (command->flags & RB_COMMAND_KEEP_SEQ) != 0;
+    return (kept || (rb_js_check_size(stream, command->text.len, outcome) &&
+                     rb_js_check_header(command, outcome))) &&
+           rb_js_check_room_flags(command, RB_COMMAND_NO_ROOM, outcome);
+}
+
+/* What follows once the message is as it will be stored. */
+static void publish(struct rb_js_stream *stream, const struct rb_command *command,
+                    struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    if (check_stored(stream, command, outcome) &&
+        !skip_unwanted(stream, command, headers, outcome) &&
+        check_kept(stream, command, headers, outcome)) {
+        rb_js_store(stream, command, headers, outcome);
+    }
+}
+
+/* A counter: what is stored is the total. */
+static void count(struct rb_js_stream *stream, const struct rb_command *command,
+                  struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_counter_value before;
+    struct rb_js_counted counted;
+    if (!rb_js_counter_find(stream, command->subject, &before)) {
+        (void)refuse(outcome, 10172, NULL);
+        return;
+    }
+    if (!rb_js_counter_add(stream, command, headers, &before, &counted, outcome)) {
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(counted.command.text.ptr, counted.command.header_len), headers);
+    publish(stream, &counted.command, headers, outcome);
+    rb_js_counted_stored(stream, &counted, outcome);
+}
+
+void rb_js_counted_stored(struct rb_js_stream *stream, struct rb_js_counted *counted,
+                          struct rb_js_outcome *outcome)
+{
+    struct rb_js_counter_value now;
+    if (outcome->error.code == 0) {
+        if (!rb_js_counter_note(stream, counted->command.subject, outcome->seq, &counted->value)) {
+            give_up(stream, outcome);
+        } else if (rb_js_counter_find(stream, counted->command.subject, &now)) {
+            outcome->total = now.total;
+        }
+    }
+    rb_js_counted_free(stream, counted);
+}
+
+static void schedule(struct rb_js_stream *stream, const struct rb_command *command,
+                     struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_scheduled scheduled;
+    if (!rb_js_schedule_begin(stream, command, headers, &scheduled, outcome)) {
+        return;
+    }
+    rb_js_headers_scan(rb_slice_of(scheduled.command.text.ptr, scheduled.command.header_len),
+                       headers);
+    publish(stream, &scheduled.command, headers, outcome);
+    rb_js_schedule_end(stream, &scheduled, outcome);
+}
+
+static void apply(struct rb_js_stream *stream, const struct rb_command *command,
+                  struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    if (!check(stream, command, headers, outcome)) {
+        return;
+    }
+    if (stream->config->allow_msg_schedules) {
+        schedule(stream, command, headers, outcome);
+    } else if (!stream->config->allow_msg_counter) {
+        publish(stream, command, headers, outcome);
+    } else if ((command->flags & RB_COMMAND_KEEP_SEQ) == 0) {
+        count(stream, command, headers, outcome);
+    } else { /* restored: the total is in it */
+        publish(stream, command, headers, outcome);
+        if (outcome->error.code == 0 && !rb_js_counter_note_stored(stream, command, outcome->seq)) {
+            give_up(stream, outcome);
+        }
+    }
+}
+
+/* It does not follow what was taken before it, or there is no room for it: it has to come again. */
+static void hold(struct rb_js_outcome *outcome)
+{
+    if (outcome->error.code == 0) {
+        rb_js_error_set(&outcome->error, 10077, "message of another stream is out of order");
+    }
+    outcome->held = true;
+}
+
+static bool is_want_of_room(const struct rb_js_error *error)
+{
+    return error->code == 10077 || error->code == 10023 || error->code == 10002;
+}
+
+/* Of a mirror, or restored: command->value is the last sequence that must be there, 0: whatever it is. */
+static void apply_kept(struct rb_js_stream *stream, const struct rb_command *command,
+                       struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_msgstore_state state;
+    struct rb_js_source_header source;
+    rb_msgstore_state(stream->store, &state);
+    if (command->seq <= state.last_seq ||
+        (command->value != 0 && command->value != state.last_seq)) {
+        hold(outcome);
+        return;
+    }
+    bool sourced = rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) &&
+                   rb_js_source_header_parse(headers->value[RB_JS_H_STREAM_SOURCE], &source);
+    apply(stream, command, headers,
+          outcome); /* from here on `headers` may be of a copy that is gone */
+    if (outcome->error.code != 0) {
+        hold(outcome);
+    } else if (sourced && !rb_js_place_set(&stream->inside->places, &source)) {
+        give_up(stream, outcome);
+    }
+}
+
+/* Of a source: command->value is how far it must have come. What is refused for good is left out, as its origin's deletions are. */
+static void apply_sourced(struct rb_js_stream *stream, const struct rb_command *command,
+                          struct rb_js_headers *headers, struct rb_js_outcome *outcome)
+{
+    struct rb_js_places *places = &stream->inside->places;
+    struct rb_js_source_header source;
+    if (!rb_js_headers_has(headers, RB_JS_H_STREAM_SOURCE) ||
+        !rb_js_source_header_parse(headers->value[RB_JS_H_STREAM_SOURCE], &source) ||
+        rb_js_place_of(places, &source, NULL) != command->value) {
+        hold(outcome);
+        return;
+    }
+    apply(stream, command, headers, outcome);
+    if (is_want_of_room(&outcome->error)) {
+        hold(outcome);
+    } else if (!rb_js_place_set(places, &source)) {
+        give_up(stream, outcome);
+    }
 }
 
 void rb_js_publish_try(struct rb_js_stream *stream, const struct rb_command *command,
@@ -459,7 +602,7 @@ void rb_js_publish_try(struct rb_js_stream *stream, const struct rb_command *com
     struct rb_js_headers headers;
     rb_js_headers_scan(rb_slice_of(command->text.ptr, command->header_len), &headers);
     *ret_trial = (struct rb_js_trial){ 0 };
-    if (check(stream, command, &headers, outcome)) {
+    if (check(stream, command, &headers, outcome) && check_stored(stream, command, outcome)) {
         ret_trial->stored = true;
         ret_trial->nobody = is_unwanted(stream, command->subject);
         (void)(ret_trial->nobody || check_kept(stream, command, &headers, outcome));

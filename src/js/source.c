@@ -69,19 +69,18 @@ static void confirm(struct rb_js_source *source)
 }
 
 /* Everything that came before this is in flight: it is confirmed when that is applied. */
-static void confirm_later(struct rb_js_source *source, struct rb_slice to, struct rb_slice block)
+static void confirm_later(struct rb_js_source *source, struct rb_slice to)
 {
     if (to.len == 0 || to.len >= sizeof(source->confirm_to)) {
         return;
     }
     (void)snprintf(source->confirm_to, sizeof(source->confirm_to), "%.*s", RB_S_ARG(to));
-    struct rb_slice consumer = rb_header_get(block, RB_S("Nats-Last-Consumer"));
-    struct rb_slice stream = rb_header_get(block, RB_S("Nats-Last-Stream"));
     source->confirm_fields[0] = '\0';
-    if (consumer.len > 0 && stream.len > 0) {
+    if (source->last_seq > 0) { /* a queue takes this for an acknowledgement */
         (void)snprintf(source->confirm_fields, sizeof(source->confirm_fields),
-                       "Nats-Last-Consumer: %.*s\r\nNats-Last-Stream: %.*s\r\n", RB_S_ARG(consumer),
-                       RB_S_ARG(stream));
+                       "Nats-Last-Consumer: %llu\r\nNats-Last-Stream: %llu\r\n",
+                       (unsigned long long)source->consumer_seq,
+                       (unsigned long long)source->last_seq);
     }
     source->confirm_at = source->proposed;
     confirm(source);
@@ -250,11 +249,11 @@ static void take_status(struct rb_js_source *source, const struct rb_msg *msg)
     struct rb_slice stalled = rb_header_get(block, RB_S("Nats-Consumer-Stalled"));
     uint64_t consumer_seq;
     if (msg->reply.len > 0) {
-        confirm_later(source, msg->reply, block);
+        confirm_later(source, msg->reply);
         return;
     }
     if (stalled.len > 0) {
-        confirm_later(source, stalled, rb_slice_of(NULL, 0));
+        confirm_later(source, stalled);
     }
     if (last.len > 0 && rb_slice_decimal(last, 19, &consumer_seq) &&
         consumer_seq != source->consumer_seq) {
@@ -298,6 +297,7 @@ static void take_message(struct rb_js_source *source, const struct rb_msg *msg)
         return;
     }
     source->consumer_seq = arrival.consumer_seq;
+    source->last_seq = arrival.seq;
     source->lag = arrival.pending;
     if (arrival.seq <= source->expected && !source->fresh) {
         return; /* here already: a queue gives again what was not confirmed */
@@ -419,7 +419,7 @@ static void ask(struct rb_js_source *source)
     source->expected = source->role == RB_JS_MIRROR
                            ? state.last_seq
                            : rb_js_place_of(&source->stream->inside->places, &source->key, NULL);
-    source->consumer_seq = 0;
+    source->consumer_seq = source->last_seq = 0;
     source->confirm_to[0] = '\0';
     source->state = RB_JS_SOURCE_ASKED;
     source->heard_ns = js->now_ns;

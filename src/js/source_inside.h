@@ -34,6 +34,7 @@ struct rb_js_source {
     char consumer[RB_JS_NAME_MAX + 1];
     char identity[65];          /* of the origin; empty: not known */
     uint64_t consumer_seq;      /* of the last message that came; 0: none did */
+    uint64_t last_seq;          /* its sequence at the origin */
     uint64_t expected;          /* what the copy will have come to when all in flight is applied */
     uint64_t proposed, applied; /* messages, in this life of the source */
     uint64_t confirm_at;        /* confirm_to is answered when `applied` has come so far */

@@ -83,7 +83,8 @@ struct rb_js_stream_inside {
         counted_messages; /* of the store's state, in the sums of account and server */
     struct rb_js_gone *gone;
     uint32_t gone_count, gone_cap;
-    bool gone_all, quiet_removal;        /* too many: all consumers look anew; nobody is told */
+    bool gone_all;                       /* too many: all consumers look anew */
+    bool wants_subjects;                 /* the store tells subjects with what it removes */
     const struct rb_js_consumer *acking; /* its ack removes: it is not told */
     struct rb_js_outcome outcome;
     uint64_t refused;

@@ -190,8 +190,8 @@ static bool check_counter(struct check *c)
     if (config->allow_msg_ttl) {
         return invalid(c, "counter stream cannot use message TTLs");
     }
-    if (config->retention != RB_JS_LIMITS) {
-        return invalid(c, "counter stream can only use limits retention");
+    if (config->allow_msg_schedules) {
+        return invalid(c, "counter stream cannot use message schedules");
     }
     return config->retention == RB_JS_LIMITS ||
            invalid(c, "counter stream can only use limits retention");
@@ -242,19 +242,11 @@ static bool check_options(struct check *c)
     if (!check_marker(c)) {
         return false;
     }
-    if (config->allow_msg_schedules) {
-        return unsupported(c, "allow_msg_schedules");
+    if (config->allow_msg_schedules && config->discard == RB_JS_DISCARD_NEW) {
+        return invalid(c, "message scheduling cannot use discard new");
     }
-    if (config->persist_mode == RB_JS_PERSIST_ASYNC) {
-        if (config->storage != RB_JS_FILE) {
-            return invalid(c, "async persist mode is only supported on file storage");
-        }
-        if (config->num_replicas > 1) {
-            return invalid(c, "async persist mode is not supported on replicated streams");
-        }
-        if (config->allow_atomic) {
-            return invalid(c, "async persist mode is not supported with atomic batch publish");
-        }
+    if (config->allow_msg_schedules && config->pedantic && !config->allow_rollup_hdrs) {
+        return invalid(c, "message scheduling cannot be set if roll-ups are disabled");
     }
     if (config->allow_msg_schedules) {
         config->allow_rollup_hdrs = true;

@@ -79,8 +79,6 @@ void rb_jetstream_part_destroy(struct rb_jetstream_part *part);
 /** A turn of the shard begins, at `now_ns` of the core's clock. */
 void rb_jetstream_part_begin(struct rb_jetstream_part *part, uint64_t now_ns);
 /** Completions, then a turn of each home. True if there was work. */
-/** The turn's time, before what clients sent is taken. */
-void rb_jetstream_part_set_clock(struct rb_jetstream_part *part);
 bool rb_jetstream_part_turn(struct rb_jetstream_part *part);
 /** When the next turn is due, by the core's clock; UINT64_MAX: not by time. */
 uint64_t rb_jetstream_part_due(struct rb_jetstream_part *part);

@@ -52,6 +52,7 @@ struct mail_head {
         weight; /* of interest; of a message: 1 when the payload is the block's next attached one */
     uint16_t sender_len, import_count;
     uint32_t shown_len;
+    struct rb_trace_tag tag; /* of a traced message, and of a report */
     uint64_t silent_cid, published_ns;
 };
 
@@ -675,6 +676,7 @@ enum rb_err rb_shard_create(const struct rb_shard_options *options, struct rb_sh
                                           .account_up = account_up,
                                           .conn_ended = conn_ended,
                                           .timer = hook_timer,
+                                          .traced = traced,
                                           .interest = interest,
                                           .ctx = shard };
     core->auth_hook = options->shared->auth_hook;

@@ -135,8 +135,11 @@ static void accounts_are_checked(void **state)
                  "t.conf:1:14: Not a valid public nkey for an account: \"" USER_KEY "\"");
     expect_error("accounts {A: {limits {foo: 1}}}",
                  "t.conf:1:22: Unknown field \"foo\" parsing account limits");
-    expect_error("accounts {A: {msg_trace: x}}",
-                 "t.conf:1:14: option \"msg_trace\" is not supported by ringbus yet");
+    expect_error("accounts {A: {msg_trace: 5}}",
+                 "t.conf:1:14: Expected account message trace \"msg_trace\" to be a string or a "
+                 "map/struct, got int64");
+    expect_error("accounts {A: {msg_trace: \"a.*\"}}",
+                 "t.conf:1:14: Trace destination \"a.*\" is not valid");
     expect_error("system_account: NOPE",
                  "t.conf:1:0: error resolving system account: account missing");
     expect_error("system_account: 5", "t.conf:1:0: system account name must be a string");
