@@ -153,7 +153,9 @@ def mirrors(js, rec):
     rec("purges are not followed", js.state("M"))
     js.consumer("M", "C")
     rec("consumer", [one.body.decode() for one in js.fetch("M", "C", {"batch": 3, "expires": S}, 3)])
-    rec("direct get of the origin", js.request("$JS.API.DIRECT.GET.O", '{"seq":7}').record())
+    answer = js.request("$JS.API.DIRECT.GET.O", '{"seq":7}').record()
+    answer["headers"] = answer["headers"][1:]  # a mirror that has caught up may answer as well, and says so in the first
+    rec("direct get of the origin", answer)
     rec("direct get of the mirror", js.request("$JS.API.DIRECT.GET.M", '{"seq":7}').record())
     rec("purge of the mirror", js.api("STREAM.PURGE.M"))
     js.store("o.9", "after its own purge")
