@@ -384,29 +384,30 @@ def compare_records(name, want, got, patterns, label, differs=()):
     return passed, lines, refused
 
 
+def ask_oracle(item, oracle, shared, want):
+    """What it says differently now than when it was recorded. Asked a second time before it counts: nats-server does some
+    things, advisories of what it deletes among them, in its own time, or on a busy machine not at all."""
+    for _ in range(2):
+        got, wrong = compare.attempt(item, oracle, False, shared)
+        lines = ["nats-server: %s" % wrong] if wrong else compare_records(item.name, want, got, (), "nats-server")[1]
+        if not lines:
+            break
+    return lines
+
+
 def check(item, target, oracle, shared, expected):
     want = expected.get(item.name)
     if want is None:
         return 0, 1, ["nothing is recorded for it"], []
-    passed, failed, problems, refused = 0, 0, [], []
-    for label, binary in (("server", target), ("nats-server", oracle)):
-        if binary is None:
-            continue
-        got, wrong = compare.attempt(item, binary, servers.is_ringbus(binary), shared)
-        if wrong:
-            failed += 1 if label == "nats-server" else len(want)
-            problems.append("%s: %s" % (label, wrong))
-            continue
-        own = (shared["refused"], label, shared["differs"]) if servers.is_ringbus(binary) else ((), label)
-        count, lines, skipped = compare_records(item.name, want, got, *own)
-        if label == "server":
-            passed += count
-            failed += len(set(want) | set(got)) - count - len(skipped)
-            refused += skipped
-        elif lines:
-            failed += 1
-        problems += lines
-    return passed, failed, problems, refused
+    ringbus = servers.is_ringbus(target)
+    problems = ask_oracle(item, oracle, shared, want) if oracle else []
+    got, wrong = compare.attempt(item, target, ringbus, shared)
+    if wrong:
+        return 0, len(want) + (1 if problems else 0), problems + ["server: %s" % wrong], []
+    own = (shared["refused"], "server", shared["differs"]) if ringbus else ((), "server")
+    passed, lines, refused = compare_records(item.name, want, got, *own)
+    failed = len(set(want) | set(got)) - passed - len(refused) + (1 if problems else 0)
+    return passed, failed, problems + lines, refused
 
 
 def main(name, doc, refused=(), differs=()):
