@@ -552,7 +552,7 @@ static uint64_t wal_due(struct rb_wal *log)
     if (w->phase != WAL_OPEN || w->stopped) {
         return due;
     }
-    if (w->full && w->files_step == FILES_IDLE) {
+    if (w->full && w->files_step == FILES_IDLE && !w->close_wanted) {
         due = w->retry_due_ns;
     }
     if (w->flying_count == 0 && w->last_records > w->marked &&
