@@ -386,7 +386,6 @@ bool run_seed(uint64_t seed, bool traced, struct run_totals *totals, uint64_t *r
     if (!r->failed && run_chance(r, 500)) {
         flip(r);
     }
-    totals->seeds++;
     for (uint32_t i = 0; r->failed && traced && i < r->rig.log_count && i < JS_RIG_LOGS; i++) {
         printf("log: %s\n", r->rig.logs[i]);
     }

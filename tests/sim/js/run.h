@@ -5,8 +5,7 @@
 #include <stdint.h>
 
 struct run_totals {
-    uint64_t seeds, sessions, publishes, confirmed, refused, changes, deliveries, redeliveries,
-        acks;
+    uint64_t sessions, publishes, confirmed, refused, changes, deliveries, redeliveries, acks;
     uint64_t cuts, kills, closes, early, full_starts, holds, flips, offline, unreadable;
 };
 

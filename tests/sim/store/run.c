@@ -871,7 +871,6 @@ bool run_seed(uint64_t seed, bool traced, struct run_totals *totals, uint64_t *r
         }
         totals->sessions++;
     }
-    totals->seeds++;
     bool good = !r->failed;
     *ret_digest = r->digest;
     run_deinit(r);

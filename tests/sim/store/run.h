@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct run_totals {
-    uint64_t seeds, sessions, appends, removes, gets, loads, checkpoints, checkpoint_errors;
+    uint64_t sessions, appends, removes, gets, loads, checkpoints, checkpoint_errors;
     uint64_t cuts, kills, closes, flips, damages, corrupt, scans, pressure, destroyed, moved_back;
 };
 

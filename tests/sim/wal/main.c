@@ -1,91 +1,17 @@
-/* main.c - ringbus_sim_wal: the log under faults, seeds in, verdicts out (docs/testing.md).
- *
- *   ringbus_sim_wal --seed N [--trace]   one seed
- *   ringbus_sim_wal --seconds S          from --seed (or 1) on until the time is up
- *   ringbus_sim_wal --seeds FROM..TO     a range
- *   ringbus_sim_wal --file PATH          seeds listed in a file
- * The first failure ends the run with exit code 1 and the command that repeats it. Every 16th seed runs twice, to see that it
- * does the same. */
-#include <signal.h>
-#include <stdbool.h>
+/* main.c - ringbus_sim_wal: the log under faults (docs/testing.md); sweep.c reads the command line. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "run.h"
+#include "sweep.h"
 
-#define TWICE_EVERY 16
-
-static uint64_t current_seed;
-
-static void on_abort(int number)
+static bool run(uint64_t seed, bool trace, void *totals, uint64_t *ret_digest, char failure[256])
 {
-    char text[96];
-    int len = snprintf(text, sizeof(text), "\nringbus_sim_wal: died in seed %llu\n",
-                       (unsigned long long)current_seed);
-    if (len > 0 && write(STDERR_FILENO, text, (size_t)len) < 0) {
-        _exit(1);
-    }
-    signal(number, SIG_DFL);
-    raise(number);
+    return run_seed(seed, trace, totals, ret_digest, failure);
 }
 
-static bool one(uint64_t seed, bool trace, struct run_totals *totals)
+static void report(const void *totals)
 {
-    char failure[256] = "";
-    uint64_t first = 0;
-    uint64_t second = 0;
-    current_seed = seed;
-    bool good = run_seed(seed, trace, totals, &first, failure);
-    if (good && seed % TWICE_EVERY == 0) {
-        struct run_totals ignored = { 0 };
-        good = run_seed(seed, false, &ignored, &second, failure);
-        if (good && first != second) {
-            snprintf(failure, sizeof(failure), "the second run of the seed was another one");
-            good = false;
-        }
-    }
-    if (!good) {
-        printf("seed %llu: %s\nrepeat: ringbus_sim_wal --seed %llu --trace\n",
-               (unsigned long long)seed, failure, (unsigned long long)seed);
-    }
-    return good;
-}
-
-static bool from_file(const char *path, struct run_totals *totals)
-{
-    char line[128];
-    FILE *file = fopen(path, "r");
-    bool good = file != NULL;
-    while (good && fgets(line, sizeof(line), file) != NULL) {
-        if (line[0] >= '0' && line[0] <= '9') {
-            good = one(strtoull(line, NULL, 10), false, totals);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return good;
-}
-
-static bool until(uint64_t seed, double seconds, struct run_totals *totals)
-{
-    struct timespec begin, now;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    bool good = true;
-    do {
-        good = one(seed++, false, totals);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (good &&
-             (double)(now.tv_sec - begin.tv_sec) + (double)(now.tv_nsec - begin.tv_nsec) / 1e9 <
-                 seconds);
-    return good;
-}
-
-static void report(const struct run_totals *t, bool good)
-{
+    const struct run_totals *t = totals;
     printf("%llu sessions, %llu writes, %llu acknowledged, %llu power cuts, %llu kills, %llu "
            "closes, %llu stops, "
            "%llu refusals for space, %llu flips, %llu damages named, %llu torn batches\n",
@@ -95,49 +21,10 @@ static void report(const struct run_totals *t, bool good)
            (unsigned long long)t->stops, (unsigned long long)t->spaces,
            (unsigned long long)t->flips, (unsigned long long)t->damages,
            (unsigned long long)t->torn);
-    printf("%llu passed, %d failed\n", (unsigned long long)(t->seeds - (good ? 0 : 1)),
-           good ? 0 : 1);
 }
 
 int main(int argc, char **argv)
 {
-    struct run_totals totals = { 0 };
-    uint64_t seed = 1;
-    uint64_t last = 0;
-    double seconds = 0;
-    const char *path = NULL;
-    bool trace = false;
-    signal(SIGABRT, on_abort);
-    signal(SIGSEGV, on_abort);
-    for (int i = 1; i < argc; i++) {
-        bool more = i + 1 < argc;
-        if (strcmp(argv[i], "--trace") == 0) {
-            trace = true;
-        } else if (strcmp(argv[i], "--seed") == 0 && more) {
-            seed = strtoull(argv[++i], NULL, 10);
-        } else if (strcmp(argv[i], "--seconds") == 0 && more) {
-            seconds = strtod(argv[++i], NULL);
-        } else if (strcmp(argv[i], "--file") == 0 && more) {
-            path = argv[++i];
-        } else if (strcmp(argv[i], "--seeds") == 0 && more &&
-                   sscanf(argv[++i], "%lu..%lu", &seed, &last) == 2) {
-            continue;
-        } else {
-            fprintf(stderr, "usage: ringbus_sim_wal [--seed N] [--trace] [--seconds S] [--seeds "
-                            "A..B] [--file PATH]\n");
-            return 2;
-        }
-    }
-    bool good = true;
-    if (path != NULL) {
-        good = from_file(path, &totals);
-    } else if (seconds > 0) {
-        good = until(seed, seconds, &totals);
-    } else {
-        for (last = last < seed ? seed : last; good && seed <= last; seed++) {
-            good = one(seed, trace, &totals);
-        }
-    }
-    report(&totals, good);
-    return good ? 0 : 1;
+    static const struct sweep sweep = { "ringbus_sim_wal", sizeof(struct run_totals), run, report };
+    return sweep_main(&sweep, argc, argv);
 }

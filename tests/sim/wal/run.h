@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 struct run_totals {
-    uint64_t seeds, sessions, writes, acknowledged, cuts, kills, closes, stops, stuck, spaces,
-        damages, flips, torn, opens_failed, exhausted;
+    uint64_t sessions, writes, acknowledged, cuts, kills, closes, stops, stuck, spaces, damages,
+        flips, torn, opens_failed, exhausted;
 };
 
 /** False: `failure` says why. `trace`: prints what happens. Adds to `totals`; *ret_digest: what happened. */
